@@ -1,0 +1,272 @@
+//! Do: the cgroup of a container: made, limited, entered by the clone, killed and removed.
+//!
+//! cgroup v2 only. Every directory is opened by descriptor below the mount, without following links, and files are
+//! opened below that descriptor. What is written is read back, so that a value that the kernel clipped is known.
+//! Kernel document: admin-guide/cgroup-v2.
+
+pub mod device;
+
+use crate::error::{Context, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::uio::pread;
+use nix::unistd::{UnlinkatFlags, unlinkat, write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a killed cgroup may take to become empty.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A cgroup that is open.
+#[derive(Debug)]
+pub struct Group {
+    dir: OwnedFd,
+    path: String,
+}
+
+fn open_dir(parent: BorrowedFd<'_>, name: &str) -> std::result::Result<OwnedFd, Errno> {
+    openat(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn open_mount(mount: &Path) -> Result<OwnedFd> {
+    open(mount, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .at("cgroup", mount.display().to_string())
+}
+
+fn parts(path: &str) -> Vec<&str> {
+    path.split('/').filter(|c| !c.is_empty()).collect()
+}
+
+fn read_file(dir: BorrowedFd<'_>, name: &str) -> std::result::Result<String, Errno> {
+    let fd = openat(dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        match nix::unistd::read(&fd, &mut buffer)? {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            n => text.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+fn write_file(dir: BorrowedFd<'_>, name: &str, value: &str) -> std::result::Result<(), Errno> {
+    let fd = openat(dir, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+    write(&fd, value.as_bytes()).map(drop)
+}
+
+impl Group {
+    /// Makes the cgroup and the directories above it, with these controllers enabled on the way down.
+    pub fn create(mount: &Path, path: &str, controllers: &[String]) -> Result<Group> {
+        // The delete of another container may remove a parent that it made just before we use it.
+        for _ in 0..8 {
+            match Self::try_create(mount, path, controllers) {
+                Err(e) if e.errno() == Some(Errno::ENOENT) => {}
+                other => return other,
+            }
+        }
+        Self::try_create(mount, path, controllers)
+    }
+
+    fn try_create(mount: &Path, path: &str, controllers: &[String]) -> Result<Group> {
+        let mut dir = open_mount(mount)?;
+        let mut here = String::new();
+        let mut fresh = false;
+        for name in parts(path) {
+            enable(dir.as_fd(), &here, controllers)?;
+            here = format!("{here}/{name}");
+            fresh = match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => true,
+                Err(Errno::EEXIST) => false,
+                Err(e) => return Err(Error::os("cgroup", here.as_str(), e)),
+            };
+            dir = open_dir(dir.as_fd(), name).at("cgroup", here.as_str())?;
+        }
+        if !fresh && !read_file(dir.as_fd(), "cgroup.procs").at("cgroup", here.as_str())?.trim().is_empty() {
+            return Err(Error::new("cgroup", here.as_str(), "exists and has processes in it")
+                .hint("another container may be using linux.cgroupsPath"));
+        }
+        Ok(Group { dir, path: here })
+    }
+
+    /// Opens a cgroup that exists; none where it is gone.
+    pub fn open(mount: &Path, path: &str) -> Result<Option<Group>> {
+        let mut dir = open_mount(mount)?;
+        for name in parts(path) {
+            dir = match open_dir(dir.as_fd(), name) {
+                Ok(dir) => dir,
+                Err(Errno::ENOENT) => return Ok(None),
+                Err(e) => return Err(Error::os("cgroup", path, e)),
+            };
+        }
+        Ok(Some(Group { dir, path: path.to_owned() }))
+    }
+
+    /// The descriptor, for clone3 and for the device program.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Writes one limit and returns what the kernel made of it.
+    pub fn set(&self, file: &str, value: &str) -> Result<String> {
+        let subject = format!("{}/{file}={value}", self.path);
+        let hint = match file {
+            "cpu.max" | "memory.max" | "pids.max" => "the value is outside of what the kernel takes",
+            _ => "the file may be missing on this kernel, or the value outside of what it takes",
+        };
+        let fd = openat(&self.dir, file, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+            .at("limits", &subject)?;
+        write(&fd, value.as_bytes()).at("limits", &subject).map_err(|e| e.hint(hint))?;
+        let mut buffer = [0u8; 512];
+        let n = pread(&fd, &mut buffer, 0).at("limits", &subject)?;
+        Ok(String::from_utf8_lossy(&buffer[..n]).trim().to_owned())
+    }
+
+    /// Reads one of its files.
+    pub fn get(&self, file: &str) -> Result<String> {
+        read_file(self.fd(), file).at("cgroup", format!("{}/{file}", self.path))
+    }
+
+    /// SIGKILL to everything in it and below, also to what is being forked meanwhile.
+    pub fn kill(&self) -> Result<()> {
+        match write_file(self.fd(), "cgroup.kill", "1") {
+            Ok(()) => Ok(()),
+            // cgroup.kill came with Linux 5.14.
+            Err(Errno::ENOENT) => {
+                for pid in self.get("cgroup.procs")?.lines().filter_map(|l| l.trim().parse().ok()) {
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                }
+                Ok(())
+            }
+            Err(e) => Err(Error::os("cgroup", format!("{}/cgroup.kill", self.path), e)),
+        }
+    }
+
+    /// Waits until no process is left in it or below; the kernel tells by an event.
+    fn wait_empty(&self) -> Result<()> {
+        let subject = format!("{}/cgroup.events", self.path);
+        let events = openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .at("cgroup", &subject)?;
+        let end = Instant::now() + EMPTY_WITHIN;
+        loop {
+            let mut buffer = [0u8; 256];
+            let n = pread(&events, &mut buffer, 0).at("cgroup", &subject)?;
+            if String::from_utf8_lossy(&buffer[..n]).contains("populated 0") {
+                return Ok(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new("cgroup", self.path.as_str(), "still has processes after SIGKILL")
+                    .hint("a process in uninterruptible sleep dies only when its I/O ends"));
+            }
+            let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::from(1000u16));
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::os("cgroup", subject, e)),
+            }
+        }
+    }
+}
+
+/// The directories on the way to a cgroup that do not exist yet, topmost first.
+pub fn missing(mount: &Path, path: &str) -> Vec<String> {
+    let mut here = String::new();
+    let mut missing = Vec::new();
+    for name in parts(path) {
+        here = format!("{here}/{name}");
+        if !missing.is_empty() || !mount.join(here.trim_start_matches('/')).exists() {
+            missing.push(here.clone());
+        }
+    }
+    missing
+}
+
+/// Enables controllers for the children of a directory.
+fn enable(dir: BorrowedFd<'_>, here: &str, controllers: &[String]) -> Result<()> {
+    if controllers.is_empty() {
+        return Ok(());
+    }
+    let subject = format!("{here}/cgroup.subtree_control");
+    let on = read_file(dir, "cgroup.subtree_control").at("cgroup", &subject)?;
+    let missing: Vec<String> =
+        controllers.iter().filter(|c| !on.split_whitespace().any(|o| o == *c)).map(|c| format!("+{c}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    write_file(dir, "cgroup.subtree_control", &missing.join(" ")).map_err(|e| {
+        let hint = match e {
+            Errno::EBUSY => "a cgroup with processes of its own cannot give controllers to its children (no internal processes)",
+            Errno::EACCES | Errno::EPERM => "the controllers are not delegated here: systemctl edit user@.service, then [Service] Delegate=cpu memory pids",
+            _ => "the controller is not available here: see cgroup.controllers",
+        };
+        Error::os("cgroup", format!("{subject} {}", missing.join(" ")), e).hint(hint)
+    })
+}
+
+/// Kills what is left in a cgroup, removes it and everything below, and those of its parents that the launch had made.
+pub fn remove(mount: &Path, path: &str, made: &[String]) -> Result<()> {
+    if let Some(group) = Group::open(mount, path)? {
+        // The usual case: empty and without children.
+        if !rmdir(mount, path)? {
+            group.kill()?;
+            group.wait_empty()?;
+            remove_below(group.fd(), path, 0)?;
+            if !rmdir(mount, path)? {
+                return Err(Error::os("cgroup", path, Errno::EBUSY).hint("something made a cgroup in it meanwhile"));
+            }
+        }
+    }
+    remove_made(mount, made);
+    Ok(())
+}
+
+/// Removes parents that a launch made, as far as nobody else uses them by now.
+fn remove_made(mount: &Path, made: &[String]) {
+    for path in made.iter().rev() {
+        if !matches!(rmdir(mount, path), Ok(true)) {
+            break;
+        }
+    }
+}
+
+/// True: it is gone. False: it has processes or children.
+fn rmdir(mount: &Path, path: &str) -> Result<bool> {
+    let dir = open_mount(mount)?;
+    match unlinkat(&dir, path.trim_start_matches('/'), UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::EBUSY | Errno::ENOTEMPTY) => Ok(false),
+        Err(e) => Err(Error::os("cgroup", path, e)),
+    }
+}
+
+fn remove_below(dir: BorrowedFd<'_>, path: &str, depth: u32) -> Result<()> {
+    if depth > 64 {
+        return Err(Error::new("cgroup", path, "more than 64 levels of cgroups"));
+    }
+    let mut listing =
+        nix::dir::Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .at("cgroup", path)?;
+    let names: Vec<String> = listing
+        .iter()
+        .flatten()
+        .filter(|e| e.file_type() == Some(nix::dir::Type::Directory))
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n != "." && n != "..")
+        .collect();
+    for name in names {
+        let path = format!("{path}/{name}");
+        match open_dir(dir, &name) {
+            Ok(child) => remove_below(child.as_fd(), &path, depth + 1)?,
+            Err(Errno::ENOENT) => continue,
+            Err(e) => return Err(Error::os("cgroup", path, e)),
+        }
+        match unlinkat(dir, name.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(Error::os("cgroup", path, e)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! The command line: clap structs only. The doc comments are the help.
+
+use crate::log::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A hardened, minimal OCI container runtime
+///
+/// Runs untrusted workloads in Linux namespaces, secure when the bundle says nothing, and explains every step.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stockade",
+    version,
+    disable_version_flag = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  stockade sandbox -- sh -c 'id; ls /'\n  stockade explain ./bundle\n  stockade run --bundle ./bundle box"
+)]
+pub struct Cli {
+    /// Options of every verb
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every verb
+#[derive(Debug, Args, Clone)]
+pub struct Global {
+    /// Where states of containers are kept [default: /run/stockade, or $XDG_RUNTIME_DIR/stockade]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Write errors (and debug lines) to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The form of lines in the log file
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// Say more: each step as it is done
+    #[arg(long)]
+    pub debug: bool,
+    /// A shipped policy (strict, oci) or a file of your own [default: STOCKADE_POLICY, the configuration file, strict]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub policy: Option<String>,
+    /// Use the systemd cgroup driver (not implemented yet: refused)
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Accepted for runc's callers: stockade sees by itself who it is
+    #[arg(long, value_name = "true|false|auto", hide = true)]
+    pub rootless: Option<String>,
+    /// Print the version
+    #[arg(short, long)]
+    pub version: bool,
+}
+
+/// The verbs
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a container and start it; in the foreground, wait for it and return its status
+    Run(Run),
+    /// Create a container; its process waits for `start`
+    Create(Create),
+    /// Start a created container
+    Start(Id),
+    /// Print the state of a container as JSON
+    State(Id),
+    /// Send a signal to a container's process
+    Kill(Kill),
+    /// Delete a stopped container and all that belongs to it
+    Delete(Delete),
+    /// List containers
+    List(List),
+    /// Write a config.json to start from
+    Spec(Spec),
+    /// Show what a launch would do: the facts, the findings and the plan, step by step
+    Explain(Explain),
+    /// Run a command of this host in a throwaway hardened container, without an image
+    Sandbox(Sandbox),
+}
+
+/// A container id
+#[derive(Debug, Args)]
+pub struct Id {
+    /// The container's id
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub id: String,
+}
+
+/// What `create` and `run` share
+#[derive(Debug, Args)]
+pub struct Launch {
+    /// The container's id
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub id: String,
+    /// The bundle: a directory with a config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Write the pid of the container's process to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Send the master of the container's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// chroot instead of pivot_root: refused, a root that can be left is none
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Hand so many descriptors above 2 to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+}
+
+/// Create a container
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade create --bundle ./bundle box && stockade start box")]
+pub struct Create {
+    /// What is launched
+    #[command(flatten)]
+    pub launch: Launch,
+}
+
+/// Create and start a container
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade run --bundle ./bundle box")]
+pub struct Run {
+    /// What is launched
+    #[command(flatten)]
+    pub launch: Launch,
+    /// Return when the container runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the stopped container until it is deleted
+    #[arg(long)]
+    pub keep: bool,
+    /// Accepted for runc's callers: stockade never becomes a subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+}
+
+/// Send a signal
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade kill box KILL")]
+pub struct Kill {
+    /// The container's id
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub id: String,
+    /// A name, with or without SIG, or a number
+    #[arg(value_name = "SIGNAL", default_value = "TERM")]
+    pub signal: String,
+    /// To every process of the container
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// Delete a container
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade delete --force box")]
+pub struct Delete {
+    /// The container's id
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    pub id: String,
+    /// Kill it first if it runs; succeed if it does not exist; clear what a killed runtime left
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// List containers
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade list --format json")]
+pub struct List {
+    /// Only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
+    pub format: String,
+}
+
+/// Write a config.json
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mkdir -p box/rootfs && stockade spec --bundle box")]
+pub struct Spec {
+    /// Where to write it
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// For an ordinary user: a user namespace, and no limits that need delegation
+    #[arg(long)]
+    pub rootless: bool,
+}
+
+/// Show a plan
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade explain ./bundle")]
+pub struct Explain {
+    /// The bundle
+    #[arg(value_name = "BUNDLE", default_value = ".")]
+    pub bundle: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The id to plan with
+    #[arg(long, value_name = "ID", default_value = "example")]
+    pub id: String,
+}
+
+/// Run a command of this host, hardened
+///
+/// The command sees the host's programs and libraries read-only, a private /tmp, /dev and /proc, an empty home, no
+/// network but lo, and nothing else. The policy is strict unless --policy names another.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'"
+)]
+pub struct Sandbox {
+    /// The most memory it may use, such as 128m
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// The most CPU time it may use, in CPUs, such as .5
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<String>,
+    /// The most processes and threads it may have
+    #[arg(long, value_name = "N")]
+    pub pids: Option<i64>,
+    /// Show a file or directory of the host, read-only, at the same path
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Show a file or directory of the host, writable, at the same path; its files keep the caller's owner
+    #[arg(long, value_name = "PATH")]
+    pub rw: Vec<PathBuf>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// The directory to start in [default: the empty home]
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// The host name inside
+    #[arg(long, value_name = "NAME", default_value = "sandbox")]
+    pub hostname: String,
+    /// Write the bundle to this directory and run nothing
+    #[arg(long, value_name = "DIR", conflicts_with = "explain")]
+    pub emit_bundle: Option<PathBuf>,
+    /// Show the plan and run nothing
+    #[arg(long)]
+    pub explain: bool,
+    /// With --explain: as JSON
+    #[arg(long, requires = "explain")]
+    pub json: bool,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}

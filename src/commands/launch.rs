@@ -1,0 +1,315 @@
+//! `run` and `create`, and the launch that `sandbox` shares with them.
+
+use crate::bundle::Bundle;
+use crate::cli::{Create, Global, Launch, Run};
+use crate::console::{self, Signals};
+use crate::error::{Context, Error, Result};
+use crate::host::Host;
+use crate::launch::{self, Built, Setting};
+use crate::plan::{self, Moment, Options, Plan};
+use crate::policy::Policy;
+use crate::state::{self, Entry, ProcessId, State, Store};
+use crate::sync::Tag;
+use crate::{hooks, sys};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Who waits for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody: it waits for `start`.
+    Create,
+    /// Nobody: it is started.
+    Detached,
+    /// We do. `keep`: its state stays.
+    Foreground { keep: bool },
+}
+
+/// One launch, as typed and read.
+pub struct Request {
+    /// The container's id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: Bundle,
+    /// The policy.
+    pub policy: Policy,
+    /// Who waits.
+    pub mode: Mode,
+    /// Where the pid goes.
+    pub pid_file: Option<PathBuf>,
+    /// Where the terminal goes.
+    pub console_socket: Option<PathBuf>,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors for the workload.
+    pub preserve_fds: u32,
+    /// A bundle to be removed with the container.
+    pub scratch: Option<PathBuf>,
+    /// A person's command: a signal that PID 1 would ignore ends it all the same.
+    pub interactive: bool,
+}
+
+pub fn run(global: &Global, args: Run) -> Result<i32> {
+    let mode = if args.detach { Mode::Detached } else { Mode::Foreground { keep: args.keep } };
+    launch_bundle(global, args.launch, mode)
+}
+
+pub fn create(global: &Global, args: Create) -> Result<i32> {
+    launch_bundle(global, args.launch, Mode::Create)
+}
+
+fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
+    state::check_id(&args.id)?;
+    if args.no_pivot {
+        return Err(Error::new(
+            "--no-pivot",
+            "",
+            "refused: a chroot can be left, and the host's tree would stay mounted below it",
+        )
+        .hint("put the bundle on a file system other than the initramfs"));
+    }
+    let request = Request {
+        bundle: Bundle::load(&args.bundle)?,
+        policy: Policy::choose(global.policy.as_deref())?,
+        id: args.id,
+        mode,
+        pid_file: args.pid_file,
+        console_socket: args.console_socket,
+        no_new_keyring: args.no_new_keyring,
+        preserve_fds: args.preserve_fds,
+        scratch: None,
+        interactive: false,
+    };
+    perform(global, request)
+}
+
+/// The whole life of a launch.
+pub fn perform(global: &Global, request: Request) -> Result<i32> {
+    check_terminal(&request)?;
+    check_descriptors(request.preserve_fds)?;
+    let foreground = matches!(request.mode, Mode::Foreground { .. });
+    let signals = if foreground { Some(Signals::collect()?) } else { None };
+    let mut host = Host::read()?;
+    let store = Store::open(global.root.as_deref())?;
+    let entry = store.create(&request.id)?;
+    let (plan, built) = match prepare(&request, &mut host, &entry) {
+        Ok(done) => done,
+        Err(e) => {
+            undo(&entry, &host);
+            return Err(e);
+        }
+    };
+    let state = match commit(&request, &plan, &built, &entry) {
+        Ok(state) => state,
+        Err(e) => {
+            abandon(&built, &entry);
+            return Err(e);
+        }
+    };
+    match request.mode {
+        Mode::Create => {
+            entry.unlock();
+            Ok(0)
+        }
+        Mode::Detached => {
+            console::start(&built.channel)?;
+            let outcome = await_exec(&built);
+            entry.unlock();
+            match outcome {
+                Ok(()) => later(&state, Moment::Poststart, built.pid, "running").map(|()| 0),
+                Err(e) => {
+                    abandon(&built, &entry);
+                    Err(e)
+                }
+            }
+        }
+        Mode::Foreground { keep } => {
+            let Some(signals) = signals else { return Err(Error::new("signals", "", "are not collected")) };
+            console::start(&built.channel)?;
+            entry.unlock();
+            let on_start = || later(&state, Moment::Poststart, built.pid, "running");
+            let outcome = console::follow(&built, &signals, request.interactive, on_start);
+            if outcome.is_err() {
+                let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
+                let _ = launch::reap(built.pid);
+            }
+            if !keep || outcome.is_err() {
+                entry.lock()?;
+                let removed = entry.purge(Some(&state));
+                later(&state, Moment::Poststop, 0, "stopped").or_else(warn)?;
+                removed?;
+            }
+            outcome
+        }
+    }
+}
+
+fn warn(e: Error) -> Result<()> {
+    // The specification: a failing poststop hook is logged, and the delete goes on.
+    crate::log::debug(&e.to_string());
+    Ok(())
+}
+
+/// runc's rules: a terminal needs somebody who holds its other end.
+fn check_terminal(request: &Request) -> Result<()> {
+    let terminal = request.bundle.process().terminal() == Some(true);
+    let held = matches!(request.mode, Mode::Foreground { .. });
+    match (&request.console_socket, terminal) {
+        (None, true) if !held => {
+            Err(Error::new("process.terminal", "true", "nobody would hold the terminal of a detached container")
+                .hint("use --console-socket"))
+        }
+        (Some(path), false) => Err(Error::new(
+            "--console-socket",
+            path.display().to_string(),
+            "process.terminal is false: there is no terminal to send",
+        )),
+        (Some(path), true) if held => {
+            Err(Error::new("--console-socket", path.display().to_string(), "a foreground run keeps its terminal")
+                .hint("use --detach, or create"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_descriptors(count: u32) -> Result<()> {
+    if count > 65_536 {
+        return Err(Error::new("--preserve-fds", count.to_string(), "more descriptors than a process can have"));
+    }
+    for n in 3..3 + count {
+        if nix::fcntl::fcntl(sys::borrow(n.cast_signed()), nix::fcntl::FcntlArg::F_GETFD).is_err() {
+            return Err(Error::new("--preserve-fds", count.to_string(), format!("descriptor {n} is not open")));
+        }
+    }
+    Ok(())
+}
+
+fn prepare(request: &Request, host: &mut Host, entry: &Entry) -> Result<(Plan, Built)> {
+    if plan::wants_ids(&request.bundle, &request.policy, host) {
+        host.ids.block = Some(state::reserve_ids(entry)?);
+    }
+    let foreground = matches!(request.mode, Mode::Foreground { keep: false });
+    let options = Options {
+        id: request.id.clone(),
+        no_new_keyring: request.no_new_keyring,
+        preserve_fds: request.preserve_fds,
+        die_with_runtime: foreground,
+    };
+    let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
+    if crate::log::is_debug() {
+        for step in &plan.steps {
+            crate::log::debug(&format!("plan: {}: {}", step.name(), step.subject()));
+        }
+    }
+    let annotations = state::annotations(&request.bundle);
+    let gate = if request.mode == Mode::Create { Some(entry.make_gate()?) } else { None };
+    let failure = if request.mode == Mode::Create { Some(entry.make_failure()?) } else { None };
+    let built = launch::build(Setting {
+        plan: &plan,
+        host,
+        entry,
+        bundle: &request.bundle.dir,
+        annotations: &annotations,
+        gate,
+        failure,
+        foreground,
+        ids: host.ids.block,
+        scratch: request.scratch.clone(),
+    })?;
+    Ok((plan, built))
+}
+
+/// Takes back an entry whose launch failed; ids that no intent names yet go by themselves.
+fn undo(entry: &Entry, host: &Host) {
+    if let Some(range) = host.ids.block {
+        state::release_ids(range);
+    }
+    if let Err(e) = entry.purge(None) {
+        crate::log::debug(&format!("cleaning up: {e}"));
+    }
+}
+
+/// Kills a container whose launch failed after it was built, and removes it.
+fn abandon(built: &Built, entry: &Entry) {
+    let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
+    let _ = launch::reap(built.pid);
+    if let Err(e) = entry.purge(None) {
+        crate::log::debug(&format!("cleaning up: {e}"));
+    }
+}
+
+/// Writes the state and the pid file, hands over the terminal, and lets the child live on.
+fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<State> {
+    let init = ProcessId::of(built.pid).ok_or_else(crate::sync::gone)?;
+    let mut findings = plan.findings.clone();
+    findings.extend(built.findings.iter().cloned());
+    let state = State {
+        id: request.id.clone(),
+        init,
+        bundle: request.bundle.dir.clone(),
+        rootfs: request.bundle.rootfs.clone(),
+        created: state::now(),
+        owner: state::owner(),
+        annotations: state::annotations(&request.bundle),
+        policy: plan.policy.clone(),
+        findings,
+        startable: request.bundle.spec.process().is_some(),
+        hooks: plan.later_hooks.clone(),
+    };
+    if let Some(path) = &request.pid_file {
+        write_pid(path, built.pid)?;
+    }
+    let sent = match (&request.console_socket, &built.console) {
+        (Some(path), Some(master)) => console::send_to_socket(path, master),
+        _ => Ok(()),
+    };
+    let committed = sent.and_then(|()| entry.write_state(&state)).and_then(|()| {
+        built.channel.send(Tag::Commit, &[], &[])?;
+        built.channel.expect(Tag::Committed).map(drop)
+    });
+    match committed {
+        Ok(()) => Ok(state),
+        Err(e) => {
+            if let Some(path) = &request.pid_file {
+                let _ = std::fs::remove_file(path);
+            }
+            Err(e)
+        }
+    }
+}
+
+fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let shown = path.display().to_string();
+    // Whole or absent: whoever polls for it must not read half a number.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(&temporary)
+        .at("--pid-file", &shown)?;
+    file.write_all(pid.to_string().as_bytes()).at("--pid-file", &shown)?;
+    std::fs::rename(&temporary, path).at("--pid-file", &shown)
+}
+
+/// The end of the talk says that the workload was executed.
+fn await_exec(built: &Built) -> Result<()> {
+    match built.channel.receive()? {
+        None => Ok(()),
+        Some(m) if m.tag == Tag::Failed => Err(crate::sync::failure(&m.payload)),
+        Some(m) => Err(Error::new("sync", format!("{:?}", m.tag), "came after the start")),
+    }
+}
+
+/// Runs the hooks of a moment after the launch.
+pub fn later(state: &State, moment: Moment, pid: i32, status: &str) -> Result<()> {
+    for (_, list) in state.hooks.iter().filter(|(m, _)| *m == moment) {
+        let json = launch::state_json(&state.id, pid, status, &state.bundle, &state.annotations);
+        hooks::run(moment, list, &json)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! `start`, `kill`, `delete`: the steps in the life of a container that exists.
+
+use super::launch::later;
+use crate::cgroup::Group;
+use crate::cli::{Delete, Global, Kill};
+use crate::error::{Context, Error, Result};
+use crate::plan::Moment;
+use crate::state::{Entry, Status, Store};
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::write;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+fn entry(global: &Global, id: &str) -> Result<Entry> {
+    Store::open(global.root.as_deref())?.entry(id)
+}
+
+/// `stockade start`: one byte through the gate, then wait until the workload is executed.
+pub fn start(global: &Global, id: &str) -> Result<i32> {
+    let entry = entry(global, id)?;
+    entry.lock()?;
+    let (state, status) = entry.require()?;
+    if status != Status::Created {
+        return Err(Error::new("start", id, format!("cannot start a container that is {}", status.word())));
+    }
+    if !state.startable {
+        return Err(Error::new("start", id, "process is missing in config.json: there is nothing to start"));
+    }
+    let dead = || {
+        Error::new("start", id, "its process is gone: it was killed while it waited")
+            .hint("delete it and create it again")
+    };
+    let pidfd = state.init.open().ok_or_else(dead)?;
+    let gate = match entry.open_gate() {
+        Ok(gate) => gate,
+        Err(Errno::ENXIO) => return Err(dead()),
+        Err(e) => return Err(Error::os("start", id, e)),
+    };
+    write(&gate, b"0").at("start", id)?;
+    // The child holds the other end until its execve, or its death, closes it.
+    loop {
+        let mut fds = [PollFd::new(gate.as_fd(), PollFlags::empty()), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("start", id, e)),
+        }
+    }
+    if let Some(e) = entry.failure() {
+        crate::state::wait_gone(&pidfd);
+        entry.remove_gate();
+        return Err(e);
+    }
+    entry.remove_gate();
+    later(&state, Moment::Poststart, state.init.pid, "running").map(|()| 0)
+}
+
+/// The number of a signal by name, with or without SIG, or by number.
+pub fn parse_signal(text: &str) -> Result<i32> {
+    let upper = text.to_ascii_uppercase();
+    if let Ok(number) = upper.parse::<i32>() {
+        if (0..=64).contains(&number) {
+            return Ok(number);
+        }
+    } else {
+        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        // "SIGRTMIN+3", "SIGRTMAX-1"
+        let real_time = |prefix: &str, base: i32| {
+            let rest = name.strip_prefix(prefix)?;
+            let offset = if rest.is_empty() { 0 } else { rest.parse::<i32>().ok()? };
+            base.checked_add(offset).filter(|n| (34..=64).contains(n))
+        };
+        let number = name.parse::<Signal>().ok().map(|s| s as i32);
+        if let Some(n) = number.or_else(|| real_time("SIGRTMIN", 34)).or_else(|| real_time("SIGRTMAX", 64)) {
+            return Ok(n);
+        }
+    }
+    Err(Error::new("kill", text, "not a signal").hint("a name such as TERM or SIGTERM, or a number from 0 to 64"))
+}
+
+/// `stockade kill`.
+pub fn kill(global: &Global, args: &Kill) -> Result<i32> {
+    let signal = parse_signal(&args.signal)?;
+    let entry = entry(global, &args.id)?;
+    let (state, status) = entry.require()?;
+    let pidfd = match status {
+        Status::Created | Status::Running => state.init.open(),
+        _ => None,
+    };
+    if args.all {
+        return kill_all(&entry, signal, pidfd.is_some()).map(|()| 0);
+    }
+    match pidfd {
+        Some(fd) => sys::pidfd_send_signal(fd.as_fd(), signal).at("kill", &args.id).map(|()| 0),
+        None => Err(Error::new("kill", args.id.as_str(), "container not running")),
+    }
+}
+
+/// To everything in the cgroup; without one, to the init, whose end is the end of its pid namespace.
+fn kill_all(entry: &Entry, signal: i32, alive: bool) -> Result<()> {
+    let record = entry.intent()?.and_then(|i| i.cgroup);
+    if let Some(group) = record.as_ref().map(|r| Group::open(&r.mount, &r.path)).transpose()?.flatten() {
+        if signal == nix::libc::SIGKILL {
+            return group.kill();
+        }
+        for pid in group.get("cgroup.procs")?.lines().filter_map(|l| l.trim().parse::<i32>().ok()) {
+            if let Ok(fd) = sys::pidfd_open(pid) {
+                let _ = sys::pidfd_send_signal(fd.as_fd(), signal);
+            }
+        }
+        return Ok(());
+    }
+    let (state, _) = entry.require()?;
+    match state.init.open().filter(|_| alive) {
+        Some(fd) => sys::pidfd_send_signal(fd.as_fd(), signal).at("kill", &entry.id),
+        None => Ok(()),
+    }
+}
+
+/// `stockade delete`.
+pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
+    let entry = match entry(global, &args.id) {
+        // Quiet and successful: engines call it again for what is gone already.
+        Err(e) if args.force && e.why == "does not exist" => return Ok(0),
+        other => other?,
+    };
+    entry.lock()?;
+    if !Path::new(&entry.dir).exists() {
+        // Somebody else deleted it while we waited for the lock.
+        return if args.force { Ok(0) } else { Err(Error::new("container", args.id.as_str(), "does not exist")) };
+    }
+    let status = entry.status()?;
+    let state = entry.state()?;
+    match status {
+        Status::Running if !args.force => {
+            return Err(Error::new("delete", args.id.as_str(), "cannot delete a container that is running")
+                .hint("kill it first, or use --force"));
+        }
+        Status::Creating if !args.force => {
+            return Err(Error::new("delete", args.id.as_str(), "its launch was not finished")
+                .hint("--force clears what it left"));
+        }
+        _ => {}
+    }
+    entry.purge(state.as_ref())?;
+    if let Some(state) = &state {
+        if let Err(e) = later(state, Moment::Poststop, 0, "stopped") {
+            crate::log::debug(&e.to_string());
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, number) in
+            [("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("9", 9), ("0", 0), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
+            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
+        }
+        for bad in ["", "SIGMOON", "65", "-1", "RTMIN+99"] {
+            assert!(parse_signal(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The verbs, one short file a family. Each reads what was typed, turns it into values, and calls the rooms below.
+
+mod launch;
+mod lifecycle;
+mod sandbox;
+mod show;
+mod spec;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Error, Result};
+
+/// Does one verb and returns the exit code.
+pub fn dispatch(cli: Cli) -> Result<i32> {
+    let Cli { global, command } = cli;
+    if global.systemd_cgroup {
+        return Err(Error::new("--systemd-cgroup", "", "the systemd cgroup driver is not implemented yet"));
+    }
+    if global.version {
+        println!("stockade {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::state::OCI_VERSION);
+        return Ok(0);
+    }
+    let Some(command) = command else {
+        return Err(Error::new("command line", "", "no verb").hint("stockade --help lists them"));
+    };
+    match command {
+        Command::Run(args) => launch::run(&global, args),
+        Command::Create(args) => launch::create(&global, args),
+        Command::Start(args) => lifecycle::start(&global, &args.id),
+        Command::Kill(args) => lifecycle::kill(&global, &args),
+        Command::Delete(args) => lifecycle::delete(&global, &args),
+        Command::State(args) => show::state(&global, &args.id),
+        Command::List(args) => show::list(&global, &args),
+        Command::Explain(args) => show::explain(&global, &args),
+        Command::Spec(args) => spec::spec(&args),
+        Command::Sandbox(args) => sandbox::sandbox(&global, args),
+    }
+}

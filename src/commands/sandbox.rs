@@ -1,0 +1,267 @@
+//! `sandbox`: a command of this host in a throwaway container.
+//!
+//! It makes a bundle (a skeleton of empty directories and a config.json that binds the host's programs read-only) and
+//! launches it like any other, under strict. `--emit-bundle` leaves that bundle for the reader instead.
+
+use super::launch::{Mode, Request, perform};
+use super::show;
+use super::spec;
+use crate::bundle::Bundle;
+use crate::cli::{Global, Sandbox};
+use crate::error::{Context, Error, Result};
+use crate::plan::mounts::normal;
+use crate::policy::{Policy, parse_cpus, parse_size};
+use crate::state::{self, Store};
+use nix::unistd::{geteuid, isatty};
+use serde_json::{Value, json};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+const HOME: &str = "/home/sandbox";
+
+/// What programs need of /etc; what identifies the host or its users is not among it.
+const ETC: [&str; 22] = [
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "fonts",
+    "gai.conf",
+    "inputrc",
+    "java",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "magic",
+    "mime.types",
+    "nsswitch.conf",
+    "perl",
+    "pki",
+    "protocols",
+    "python3",
+    "services",
+    "ssl",
+    "terminfo",
+];
+
+/// `stockade sandbox`.
+pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
+    // A sandbox is for what is not trusted: only an explicit flag changes its policy.
+    let policy = Policy::load(global.policy.as_deref().unwrap_or("strict"))?;
+    let terminal = isatty(std::io::stdin()).unwrap_or(false) && isatty(std::io::stdout()).unwrap_or(false);
+    if let Some(dir) = &args.emit_bundle {
+        std::fs::create_dir_all(dir).at("--emit-bundle", dir.display().to_string())?;
+        if dir.join("config.json").exists() || dir.join("rootfs").exists() {
+            return Err(Error::new("--emit-bundle", dir.display().to_string(), "has a bundle already")
+                .hint("nothing is overwritten: name another"));
+        }
+        write_bundle(dir, &args, terminal)?;
+        return Ok(0);
+    }
+    let store = Store::open(global.root.as_deref())?;
+    let scratch = Scratch(
+        tempfile::Builder::new()
+            .prefix("b")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .tempdir_in(state::scratch_dir(&store)?)
+            .at("sandbox", "bundle")?
+            .keep(),
+    );
+    write_bundle(&scratch.0, &args, terminal)?;
+    let id = format!(
+        "sandbox-{}",
+        scratch.0.file_name().map(|n| n.to_string_lossy().trim_start_matches('b').to_owned()).unwrap_or_default()
+    );
+    let bundle = Bundle::load(&scratch.0)?;
+    if args.explain {
+        return show::explained(&bundle, &policy, &id, args.json);
+    }
+    let request = Request {
+        id,
+        bundle,
+        policy,
+        mode: Mode::Foreground { keep: false },
+        pid_file: None,
+        console_socket: None,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        scratch: Some(scratch.0.clone()),
+        interactive: true,
+    };
+    perform(global, request)
+}
+
+/// A bundle that goes with this value, whatever happened in between.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn dir(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).at("sandbox", path.display().to_string())
+}
+
+fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool) -> Result<()> {
+    let rootfs = bundle.join("rootfs");
+    for name in ["dev", "proc", "sys", "tmp", "run", "var/tmp", "etc", "usr", &HOME[1..]] {
+        dir(&rootfs.join(name))?;
+    }
+    let mut mounts = spec::mounts().as_array().cloned().unwrap_or_default();
+    // A sandbox has no business in the cgroup tree.
+    mounts.retain(|m| m["destination"] != "/sys/fs/cgroup");
+    for (path, size) in [("/tmp", "1g"), ("/var/tmp", "1g"), ("/run", "64m"), (HOME, "1g")] {
+        let mode = if path == HOME { "mode=0700" } else { "mode=1777" };
+        mounts.push(json!({ "destination": path, "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "nodev", "noexec", mode, format!("size={size}")] }));
+    }
+    mounts.push(shown("/usr", true));
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let host = Path::new("/").join(name);
+        let Ok(meta) = std::fs::symlink_metadata(&host) else { continue };
+        if meta.is_symlink() {
+            let target = std::fs::read_link(&host).at("sandbox", host.display().to_string())?;
+            symlink(target, rootfs.join(name)).at("sandbox", name)?;
+        } else if meta.is_dir() {
+            dir(&rootfs.join(name))?;
+            mounts.push(shown(&host.display().to_string(), true));
+        }
+    }
+    for name in ETC {
+        let host = Path::new("/etc").join(name);
+        let Ok(meta) = std::fs::metadata(&host) else { continue };
+        place_holder(&rootfs, &host, meta.is_dir())?;
+        mounts.push(shown(&host.display().to_string(), true));
+    }
+    for (name, text) in [
+        ("passwd", format!("root:x:0:0:root:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")),
+        ("group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n".to_owned()),
+        ("hosts", format!("127.0.0.1 localhost {}\n::1 localhost\n", args.hostname)),
+        ("hostname", format!("{}\n", args.hostname)),
+    ] {
+        std::fs::write(rootfs.join("etc").join(name), text).at("sandbox", name)?;
+    }
+    for (list, writable) in [(&args.ro, false), (&args.rw, true)] {
+        for path in list {
+            mounts.push(share(&rootfs, path, writable)?);
+        }
+    }
+    let config = config(args, terminal, mounts)?;
+    let text =
+        serde_json::to_string_pretty(&config).map_err(|e| Error::new("sandbox", "config.json", e.to_string()))?;
+    std::fs::write(bundle.join("config.json"), text + "\n").at("sandbox", "config.json")
+}
+
+/// A part of the host at its own path, read-only.
+fn shown(path: &str, below: bool) -> Value {
+    let bind = if below { "rbind" } else { "bind" };
+    json!({ "destination": path, "type": "none", "source": path, "options": [bind, "ro", "nosuid", "nodev"] })
+}
+
+/// Something empty in the skeleton to mount on.
+fn place_holder(rootfs: &Path, path: &Path, is_dir: bool) -> Result<()> {
+    let inside = rootfs.join(path.strip_prefix("/").unwrap_or(path));
+    if inside.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if is_dir {
+        return dir(&inside);
+    }
+    if let Some(parent) = inside.parent() {
+        dir(parent)?;
+    }
+    std::fs::write(&inside, "").at("sandbox", inside.display().to_string())
+}
+
+fn share(rootfs: &Path, path: &Path, writable: bool) -> Result<Value> {
+    let flag = if writable { "--rw" } else { "--ro" };
+    let typed = path.display().to_string();
+    let source = path.canonicalize().at(flag, &typed)?;
+    let target = normal(&std::path::absolute(path).at(flag, &typed)?);
+    if target == Path::new("/") {
+        return Err(Error::new(flag, typed, "the whole host would be in the sandbox")
+            .hint("name the directories that it needs"));
+    }
+    if ["/proc", "/sys", "/dev"].iter().any(|p| target.starts_with(p)) {
+        return Err(Error::new(flag, typed, "the sandbox has its own /proc, /sys and /dev"));
+    }
+    let is_dir = source.is_dir();
+    // Below a directory of the host that is shown anyway the target exists; a link in the skeleton leads there, too.
+    let below_shown =
+        ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"].iter().any(|p| target.starts_with(p));
+    let below_private =
+        ["/tmp", "/var/tmp", "/run", HOME].iter().any(|p| target.starts_with(p) && target != Path::new(p));
+    if !below_shown && !below_private {
+        place_holder(rootfs, &target, is_dir)?;
+    }
+    let mut options = vec!["rbind", if writable { "rw" } else { "ro" }, "nosuid", "nodev"];
+    // Root's sandbox has ids of its own: idmapped, the files keep the owner that they have for the caller. An ordinary
+    // user is root inside already.
+    if writable && geteuid().is_root() {
+        options.push("idmap");
+    }
+    Ok(json!({ "destination": target, "type": "none", "source": source, "options": options }))
+}
+
+fn config(args: &Sandbox, terminal: bool, mounts: Vec<Value>) -> Result<Value> {
+    let mut env = vec![
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("HOME={HOME}"),
+        "USER=root".to_owned(),
+    ];
+    for name in ["TERM", "LANG", "LC_ALL", "TZ", "COLORTERM", "NO_COLOR"] {
+        if let Ok(value) = std::env::var(name) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    for entry in &args.env {
+        let Some((name, _)) = entry.split_once('=').filter(|(n, _)| !n.is_empty()) else {
+            return Err(Error::new("--env", entry.as_str(), "not NAME=VALUE"));
+        };
+        env.retain(|e| !e.starts_with(&format!("{name}=")));
+        env.push(entry.clone());
+    }
+    let cwd = match &args.workdir {
+        Some(path) => normal(&std::path::absolute(path).at("--workdir", path.display().to_string())?),
+        None => PathBuf::from(HOME),
+    };
+    let mut resources = json!({});
+    if let Some(size) = &args.memory {
+        let bytes = parse_size(size).map_err(|e| Error { step: "--memory".into(), ..e })?;
+        resources["memory"] = json!({ "limit": bytes, "swap": bytes });
+    }
+    if let Some(cpus) = &args.cpus {
+        let cpus = parse_cpus(cpus).map_err(|e| Error { step: "--cpus".into(), ..e })?;
+        resources["cpu"] = json!({ "quota": (cpus * 100_000.0).round() as i64, "period": 100_000 });
+    }
+    if let Some(pids) = args.pids {
+        if pids < 1 {
+            return Err(Error::new("--pids", pids.to_string(), "at least the command itself is a process"));
+        }
+        resources["pids"] = json!({ "limit": pids });
+    }
+    Ok(json!({
+        "ociVersion": state::OCI_VERSION,
+        "process": {
+            "terminal": terminal,
+            "user": { "uid": 0, "gid": 0 },
+            "args": args.command,
+            "env": env,
+            "cwd": cwd,
+            "noNewPrivileges": true
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "hostname": args.hostname,
+        "mounts": mounts,
+        "linux": {
+            "namespaces": [
+                { "type": "user" }, { "type": "mount" }, { "type": "pid" }, { "type": "network" }, { "type": "ipc" },
+                { "type": "uts" }, { "type": "cgroup" }, { "type": "time" }
+            ],
+            "resources": resources
+        }
+    }))
+}

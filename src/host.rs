@@ -1,0 +1,304 @@
+//! Read: the facts of this host that a plan depends on, taken once.
+//!
+//! The planner is pure, so everything that it must know of the machine is in this value, and `explain` prints it as the
+//! facts that it assumed. Only reads happen here. Nothing is tried out: a fact that can be known only by doing is a
+//! `Try` step in the plan.
+
+use crate::error::{Context, Error, Result};
+use crate::sys;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access, getegid, geteuid, getgroups};
+use serde::Serialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What the planner knows of the machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Host {
+    /// The kernel's release, as uname(2) tells it.
+    pub kernel: String,
+    /// Our effective uid, in our user namespace.
+    pub uid: u32,
+    /// Our effective gid.
+    pub gid: u32,
+    /// Our supplementary groups.
+    pub groups: Vec<u32>,
+    /// Our effective capabilities, as bits.
+    pub caps: u64,
+    /// Whether we are in the initial user namespace.
+    pub initial_userns: bool,
+    /// cgroup v2 as we find it.
+    pub cgroup: Cgroup,
+    /// Where ids for containers can come from.
+    pub ids: Ids,
+}
+
+/// cgroup v2 on this host.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Cgroup {
+    /// Where cgroup2 is mounted; none: containers get no cgroup.
+    pub mount: Option<PathBuf>,
+    /// The cgroup, relative to the mount, below which a container goes whose config names none: the parent of our own.
+    pub base: String,
+    /// The controllers that a child of `base` can have.
+    pub controllers: Vec<String>,
+    /// Controllers that this host keeps on cgroup v1, where stockade does not go.
+    pub on_v1: Vec<String>,
+    /// Whether we may make cgroups below `base` and move processes there.
+    pub writable: bool,
+}
+
+/// Host ids that containers can get.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Ids {
+    /// Root: the block of ids reserved for this container.
+    pub block: Option<Range>,
+    /// An ordinary user: the subordinate uids of /etc/subuid, if newuidmap(1) is there to map them.
+    pub sub_uids: Vec<Range>,
+    /// An ordinary user: the subordinate gids of /etc/subgid.
+    pub sub_gids: Vec<Range>,
+}
+
+/// A range of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Range {
+    /// The first id.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Range {
+    /// Whether the two ranges share an id.
+    pub fn overlaps(&self, other: &Range) -> bool {
+        u64::from(self.start) < u64::from(other.start) + u64::from(other.count)
+            && u64::from(other.start) < u64::from(self.start) + u64::from(self.count)
+    }
+}
+
+const CAP_SETUID: u64 = 1 << 7;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+impl Host {
+    /// Looks at this machine.
+    pub fn read() -> Result<Host> {
+        let uid = geteuid().as_raw();
+        let caps = sys::capget().at("host", "capget")?.effective;
+        let uname = nix::sys::utsname::uname().at("host", "uname")?;
+        let uid_map = read_small("/proc/self/uid_map", 1 << 16)?;
+        let mut host = Host {
+            kernel: uname.release().to_string_lossy().into_owned(),
+            uid,
+            gid: getegid().as_raw(),
+            groups: getgroups().at("host", "getgroups")?.iter().map(|g| g.as_raw()).collect(),
+            caps,
+            initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
+            cgroup: Cgroup::read()?,
+            ids: Ids::default(),
+        };
+        if !host.privileged() {
+            host.ids = Ids::of_user(uid)?;
+        }
+        Ok(host)
+    }
+
+    /// Whether we may mount, map ids of others and make namespaces without a user namespace around them.
+    pub fn privileged(&self) -> bool {
+        self.caps & CAP_SYS_ADMIN != 0 && self.caps & CAP_SETUID != 0
+    }
+
+    /// The kernel's version as numbers.
+    pub fn kernel_version(&self) -> (u32, u32) {
+        let mut parts = self.kernel.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+
+    /// The facts as lines of text, for `explain`.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
+        let ranges = |r: &[Range]| {
+            list(
+                &r.iter()
+                    .map(|r| format!("{}..{}", r.start, u64::from(r.start) + u64::from(r.count)))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let mut facts = vec![
+            ("kernel".to_owned(), self.kernel.clone()),
+            (
+                "we are".to_owned(),
+                format!(
+                    "uid {} {} user namespace, {}",
+                    self.uid,
+                    if self.initial_userns { "in the initial" } else { "in a nested" },
+                    if self.privileged() { "privileged" } else { "unprivileged" }
+                ),
+            ),
+            (
+                "cgroup2".to_owned(),
+                match &self.cgroup.mount {
+                    Some(mount) => format!(
+                        "{}, {}",
+                        mount.display(),
+                        if self.cgroup.writable { "writable for us" } else { "not writable for us" }
+                    ),
+                    None => "not mounted".to_owned(),
+                },
+            ),
+            ("controllers".to_owned(), list(&self.cgroup.controllers)),
+        ];
+        if !self.cgroup.on_v1.is_empty() {
+            facts.push(("on cgroup v1".to_owned(), list(&self.cgroup.on_v1)));
+        }
+        if let Some(block) = &self.ids.block {
+            facts.push(("ids for it".to_owned(), ranges(&[*block])));
+        } else if !self.privileged() {
+            facts.push(("subordinate uids".to_owned(), ranges(&self.ids.sub_uids)));
+            facts.push(("subordinate gids".to_owned(), ranges(&self.ids.sub_gids)));
+        }
+        facts
+    }
+}
+
+impl Cgroup {
+    fn read() -> Result<Cgroup> {
+        let Some(mount) = find_mount()? else { return Ok(Cgroup::default()) };
+        let mut cgroup = Cgroup { mount: Some(mount.clone()), ..Cgroup::default() };
+        let mut own = String::from("/");
+        for line in read_small("/proc/self/cgroup", 1 << 16)?.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (_, controllers, path) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or("/"));
+            if controllers.is_empty() {
+                own = path.to_owned();
+            } else if !controllers.starts_with("name=") {
+                cgroup.on_v1.extend(controllers.split(',').map(str::to_owned));
+            }
+        }
+        cgroup.on_v1.sort();
+        // "/a/b" -> "/a"; our own may be outside of what a cgroup namespace shows ("/../x"): then use the top.
+        let parent = Path::new(&own).parent().unwrap_or(Path::new("/"));
+        cgroup.base = if own.contains("..") { "/".to_owned() } else { parent.to_string_lossy().into_owned() };
+        let base = mount.join(cgroup.base.trim_start_matches('/'));
+        cgroup.writable =
+            [base.clone(), base.join("cgroup.procs")].iter().all(|p| access(p, AccessFlags::W_OK).is_ok());
+        cgroup.controllers = read_small(base.join("cgroup.controllers"), 4096)
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        Ok(cgroup)
+    }
+}
+
+/// cgroup2 is at /sys/fs/cgroup, or beside the v1 hierarchies of a hybrid host, or wherever mountinfo says.
+fn find_mount() -> Result<Option<PathBuf>> {
+    for usual in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        if statfs(usual).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
+            return Ok(Some(PathBuf::from(usual)));
+        }
+    }
+    let table = read_small("/proc/self/mountinfo", 16 << 20)?;
+    Ok(table
+        .lines()
+        .find(|line| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup2 ")))
+        .and_then(|line| line.split(' ').nth(4))
+        .map(PathBuf::from))
+}
+
+impl Ids {
+    /// The subordinate ranges of an ordinary user.
+    fn of_user(uid: u32) -> Result<Ids> {
+        let helpers = ["newuidmap", "newgidmap"].iter().all(|h| find_program(h).is_some());
+        if !helpers {
+            return Ok(Ids::default());
+        }
+        let name = user_name(uid);
+        let owner = |o: &str| Some(o) == name.as_deref() || o == uid.to_string();
+        Ok(Ids {
+            block: None,
+            sub_uids: sub_ranges("/etc/subuid", owner)?,
+            sub_gids: sub_ranges("/etc/subgid", owner)?,
+        })
+    }
+}
+
+/// The ranges that /etc/subuid or /etc/subgid (subuid(5)) give to the owners that `wanted` accepts.
+pub fn sub_ranges(path: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Range>> {
+    let text = match read_small(path, 1 << 20) {
+        Ok(text) => text,
+        Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.split(':');
+            let (owner, start, count) = (parts.next()?, parts.next()?, parts.next()?);
+            let range = Range { start: start.trim().parse().ok()?, count: count.trim().parse().ok()? };
+            (wanted(owner) && range.count > 0).then_some(range)
+        })
+        .collect())
+}
+
+/// The host's name of a user, from /etc/passwd alone: a static binary must not load NSS modules.
+pub fn user_name(uid: u32) -> Option<String> {
+    passwd_ids("/etc/passwd").into_iter().find(|(_, id)| *id == uid).map(|(name, _)| name)
+}
+
+/// Names and uids of a passwd file.
+pub fn passwd_ids(path: &str) -> Vec<(String, u32)> {
+    let text = read_small(path, 4 << 20).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let mut parts = line.split(':');
+            let (name, id) = (parts.next()?, parts.nth(1)?);
+            Some((name.to_owned(), id.parse().ok()?))
+        })
+        .collect()
+}
+
+/// Where a program of the host is, by PATH.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| access(p.as_path(), AccessFlags::X_OK).is_ok())
+}
+
+/// Reads a small regular file whole; a FIFO cannot hang us, a device or a huge file cannot exhaust us.
+pub fn read_small(path: impl AsRef<Path>, limit: u64) -> Result<String> {
+    let path = path.as_ref();
+    let shown = path.display().to_string();
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let fd = open(path, flags, Mode::empty()).at("read", &shown)?;
+    let stat = fstat(&fd).at("read", &shown)?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(Error::new("read", shown, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes).at("read", &shown)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new("read", shown, format!("larger than {limit} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_overlap_at_their_edges_only_when_they_share_an_id() {
+        let a = Range { start: 10, count: 10 };
+        assert!(a.overlaps(&Range { start: 19, count: 1 }));
+        assert!(!a.overlaps(&Range { start: 20, count: 1 }));
+        assert!(!a.overlaps(&Range { start: 0, count: 10 }));
+        assert!(a.overlaps(&Range { start: 0, count: u32::MAX }));
+    }
+
+    #[test]
+    fn reading_a_device_or_a_directory_is_refused_at_once() {
+        assert!(read_small("/dev/zero", 10).unwrap_err().to_string().contains("not a regular file"));
+        assert!(read_small("/", 10).is_err());
+    }
+}

@@ -1,0 +1,512 @@
+//! Do: the parent's side of the ladder.
+//!
+//!     parent                                             child (init.rs)
+//!     Record, CloneSource, MakeCgroup, Limits,
+//!     DeviceProgram, Join
+//!     Clone  ------------------------------------------> DieWithParent, AwaitGo
+//!     Return, MapIds, OomScoreAdj, Idmap, Hooks
+//!     Go     ------------------------------------------> mounts, pivot, names, limits, credentials
+//!     (console to its socket) <------------------------- Console
+//!     (state.json, pid file)  <------------------------- Ready
+//!     Commit ------------------------------------------> no longer dies with us (create, run -d)
+//!                             <------------------------- Committed; waits at the Gate
+//!
+//! It does the steps of the plan in order and has no policy of its own. If anything fails before the commit, everything
+//! that was made is unmade here; if we are killed, the child dies with us and `delete --force` does it from the record.
+
+use crate::cgroup::{self, Group, device};
+use crate::error::{Context, Error, Result};
+use crate::host::Host;
+use crate::init;
+use crate::plan::{Actor, IdMap, Ns, Plan, Step};
+use crate::policy::Finding;
+use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
+use crate::sync::{Channel, Tag};
+use crate::{hooks, mount, sys};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What a launch needs beside the plan.
+pub struct Setting<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The facts of the host.
+    pub host: &'a Host,
+    /// The container's directory, locked.
+    pub entry: &'a Entry,
+    /// The bundle directory, for the state that hooks read.
+    pub bundle: &'a Path,
+    /// The config's annotations, for the same.
+    pub annotations: &'a std::collections::BTreeMap<String, String>,
+    /// The gate of `create`; none for `run`, where the gate is a message.
+    pub gate: Option<OwnedFd>,
+    /// Where a child that is past the commit writes why it failed.
+    pub failure: Option<OwnedFd>,
+    /// The container dies with us.
+    pub foreground: bool,
+    /// The ids that were reserved.
+    pub ids: Option<crate::host::Range>,
+    /// A throwaway bundle.
+    pub scratch: Option<PathBuf>,
+}
+
+/// A child that is built and waits.
+#[derive(Debug)]
+pub struct Built {
+    /// Its pid.
+    pub pid: i32,
+    /// Its descriptor.
+    pub pidfd: OwnedFd,
+    /// Our end of the talk.
+    pub channel: Channel,
+    /// The master of its terminal.
+    pub console: Option<OwnedFd>,
+    /// What was found on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// Does the plan up to `Ready`. On failure nothing is left but the entry, which the caller removes.
+pub fn build(mut setting: Setting<'_>) -> Result<Built> {
+    let mut parent =
+        Parent { slots: Vec::new(), late: Vec::new(), cgroup: None, home: Vec::new(), findings: Vec::new() };
+    let result = parent.climb(&mut setting);
+    if result.is_err() {
+        parent.clean(&setting);
+    }
+    result
+}
+
+struct Parent {
+    slots: Vec<Option<OwnedFd>>,
+    late: Vec<usize>,
+    cgroup: Option<Group>,
+    home: Vec<(Ns, OwnedFd)>,
+    findings: Vec<Finding>,
+}
+
+/// The child, once it is there.
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+}
+
+impl Parent {
+    fn climb(&mut self, setting: &mut Setting<'_>) -> Result<Built> {
+        let mut child: Option<Child> = None;
+        let plan = setting.plan;
+        for step in plan.steps.iter().filter(|s| s.actor() == Actor::Parent) {
+            let done = match (step, &child) {
+                (Step::Clone { namespaces, into_cgroup }, _) => {
+                    self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
+                }
+                (step, None) => self.before(setting, step),
+                (step, Some(c)) => self.after(setting, step, c),
+            };
+            if let Err(e) = done {
+                if let Some(c) = &child {
+                    end(c);
+                }
+                return Err(e);
+            }
+        }
+        let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
+        match self.await_ready(&child) {
+            Ok(console) => Ok(Built {
+                pid: child.pid,
+                pidfd: child.pidfd,
+                channel: child.channel,
+                console,
+                findings: std::mem::take(&mut self.findings),
+            }),
+            Err(e) => {
+                end(&child);
+                Err(e)
+            }
+        }
+    }
+
+    fn before(&mut self, setting: &Setting<'_>, step: &Step) -> Result<()> {
+        match step {
+            Step::Record => record(setting),
+            Step::CloneSource { slot, path, recursive, attr } => {
+                let fd = clone_source(path, *recursive, attr, step.name())?;
+                self.put(*slot, fd);
+                Ok(())
+            }
+            Step::MakeCgroup { path, controllers } => {
+                let mount = cgroup_mount(setting.host)?;
+                self.cgroup = Some(Group::create(mount, path, controllers)?);
+                Ok(())
+            }
+            Step::Limits { values } => self.limits(values),
+            Step::DeviceProgram { rules } => {
+                let program = device::program(rules)?;
+                let group = self.group()?;
+                let loaded = sys::bpf_prog_load_device(&program, None)
+                    .at("device program", format!("{} instructions", program.len()))
+                    .map_err(|e| e.hint("the kernel needs CONFIG_CGROUP_BPF, and stockade CAP_BPF or CAP_SYS_ADMIN"))?;
+                sys::bpf_prog_attach_device(group.fd(), loaded.as_fd(), None).at("device program", "attach")
+            }
+            Step::Join { namespaces } => self.join(namespaces),
+            Step::Try { step, on, or, finding } => match self.before(setting, step) {
+                Err(e) if e.errno().is_some_and(|n| on.contains(&n)) => {
+                    self.findings.push(finding.clone());
+                    self.before(setting, or)
+                }
+                other => other,
+            },
+            Step::Skip => Ok(()),
+            other => Err(Error::new("launch", other.name(), "is not a step before the clone")),
+        }
+    }
+
+    fn after(&mut self, setting: &mut Setting<'_>, step: &Step, child: &Child) -> Result<()> {
+        match step {
+            Step::Return { .. } => self.go_home(),
+            Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
+            Step::OomScoreAdj { value } => {
+                std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), value.to_string())
+                    .at("oom_score_adj", value.to_string())
+                    .map_err(|e| e.hint("a value below the caller's own needs CAP_SYS_RESOURCE"))
+            }
+            Step::RaiseRlimits { values } => raise_rlimits(child.pid, values),
+            Step::Idmap { slot, path, recursive, attr } => {
+                let subject = path.display().to_string();
+                let userns = open(
+                    format!("/proc/{}/ns/user", child.pid).as_str(),
+                    OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                    Mode::empty(),
+                )
+                .at(step.name(), &subject)?;
+                let fd = clone_source(path, *recursive, attr, step.name())?;
+                let idmap = sys::MountAttr { idmap: Some(userns.as_fd()), ..sys::MountAttr::default() };
+                sys::mount_setattr(fd.as_fd(), false, idmap).at(step.name(), &subject).map_err(|e| {
+                    e.hint("its file system cannot be idmapped (overlay, 9p and NFS cannot), or it is idmapped already")
+                })?;
+                self.late.push(*slot);
+                self.put(*slot, fd);
+                Ok(())
+            }
+            // The other branch of a Try: too late for a descriptor to be inherited, so it travels with `Go`.
+            Step::CloneSource { slot, path, recursive, attr } => {
+                let fd = clone_source(path, *recursive, attr, step.name())?;
+                self.late.push(*slot);
+                self.put(*slot, fd);
+                Ok(())
+            }
+            Step::Hooks { moment, hooks: list } => {
+                hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"))
+            }
+            Step::Go => {
+                let fds: Vec<BorrowedFd<'_>> =
+                    self.late.iter().filter_map(|n| self.slots.get(*n)?.as_ref().map(AsFd::as_fd)).collect();
+                let payload = serde_json::to_vec(&(child.pid, &self.late))
+                    .map_err(|e| Error::new("sync", "Go", e.to_string()))?;
+                child.channel.send(Tag::Go, &payload, &fds)?;
+                self.slots.clear();
+                Ok(())
+            }
+            Step::Try { step, on, or, finding } => match self.after(setting, step, child) {
+                Err(e) if e.errno().is_some_and(|n| on.contains(&n)) => {
+                    self.findings.push(finding.clone());
+                    self.after(setting, or, child)
+                }
+                other => other,
+            },
+            Step::Skip => Ok(()),
+            other => Err(Error::new("launch", other.name(), "is not a step after the clone")),
+        }
+    }
+
+    fn put(&mut self, slot: usize, fd: OwnedFd) {
+        while self.slots.len() <= slot {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some(fd);
+    }
+
+    fn group(&self) -> Result<&Group> {
+        self.cgroup.as_ref().ok_or_else(|| Error::new("cgroup", "plan", "uses a cgroup before it is made"))
+    }
+
+    fn limits(&mut self, values: &[(String, String)]) -> Result<()> {
+        for (file, value) in values {
+            let kept = self.group()?.set(file, value)?;
+            // memory files are rounded to pages, lists are sorted: same number of words, other words.
+            if kept != *value && !(file.starts_with("memory.") && same_page(&kept, value)) && file != "io.max" {
+                self.findings.push(Finding {
+                    rule: "host".into(),
+                    field: file.clone(),
+                    asked: value.clone(),
+                    given: kept,
+                    why: "what the kernel made of it".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, namespaces: &[(Ns, PathBuf)]) -> Result<()> {
+        for (ns, path) in namespaces {
+            let subject = format!("{} namespace {}", ns.name(), path.display());
+            let flag = CloneFlags::from_bits_truncate(ns.flag() as i32);
+            let own = open(
+                format!("/proc/self/ns/{}", if *ns == Ns::Pid { "pid_for_children" } else { ns.file() }).as_str(),
+                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )
+            .at("setns", &subject)?;
+            // O_NONBLOCK: a FIFO must not hang us; the type is checked by setns itself.
+            let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+                .at("setns", &subject)?;
+            setns(&fd, flag).at("setns", &subject).map_err(|e| match e.errno() {
+                Some(Errno::EINVAL) => e.hint("the file is not a namespace of this type"),
+                _ => e,
+            })?;
+            self.home.push((*ns, own));
+        }
+        Ok(())
+    }
+
+    fn go_home(&mut self) -> Result<()> {
+        for (ns, fd) in self.home.drain(..).rev() {
+            setns(&fd, CloneFlags::from_bits_truncate(ns.flag() as i32)).at("return", ns.name())?;
+        }
+        Ok(())
+    }
+
+    fn clone(&mut self, setting: &mut Setting<'_>, namespaces: &[Ns], into_cgroup: bool) -> Result<Child> {
+        let (ours, theirs) = Channel::pair()?;
+        let flags = namespaces.iter().fold(0, |f, n| f | n.flag());
+        let group = if into_cgroup { Some(self.group()?.fd()) } else { None };
+        match sys::clone3(flags, group) {
+            Ok(sys::Cloned::Child) => init::child(init::Inheritance {
+                plan: setting.plan,
+                channel: theirs,
+                slots: std::mem::take(&mut self.slots),
+                gate: setting.gate.take(),
+                failure: setting.failure.take(),
+                foreground: setting.foreground,
+                bundle: setting.bundle,
+                annotations: setting.annotations,
+            }),
+            Ok(sys::Cloned::Parent { pid, pidfd }) => {
+                // The gate stays open here until the child is past it: its end must not be the only one.
+                Ok(Child { pid, pidfd, channel: ours })
+            }
+            Err(e) => {
+                let _ = self.go_home();
+                let names: Vec<_> = namespaces.iter().map(|n| n.name()).collect();
+                let hint = match e {
+                    Errno::ENOSPC => "a limit in /proc/sys/user/max_*_namespaces is reached",
+                    Errno::EPERM => {
+                        "user namespaces may be switched off: kernel.unprivileged_userns_clone, user.max_user_namespaces, or kernel.apparmor_restrict_unprivileged_userns"
+                    }
+                    Errno::EINVAL | Errno::ENOSYS => {
+                        "the kernel lacks clone3 or one of these namespaces; stockade needs Linux 5.12"
+                    }
+                    Errno::EAGAIN => "the limit of processes of this user or of the cgroup is reached",
+                    Errno::EACCES => "the cgroup is not delegated to this user",
+                    _ => "",
+                };
+                Err(Error::os("clone3", names.join(" "), e).hint(hint))
+            }
+        }
+    }
+
+    /// Takes the console and waits until the child has built everything.
+    fn await_ready(&mut self, child: &Child) -> Result<Option<OwnedFd>> {
+        let mut console = None;
+        loop {
+            match child.channel.receive()? {
+                Some(m) if m.tag == Tag::Console => console = m.fds.into_iter().next(),
+                Some(m) if m.tag == Tag::Ready => {
+                    let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
+                    self.findings.extend(found);
+                    return Ok(console);
+                }
+                Some(m) if m.tag == Tag::Failed => {
+                    let mut e = crate::sync::failure(&m.payload);
+                    // The reason lies in what was found on the way, not in the step that met it.
+                    if matches!(e.errno(), Some(Errno::EACCES | Errno::EOVERFLOW | Errno::EPERM)) && e.hint.is_empty() {
+                        if let Some(f) = self.findings.iter().find(|f| f.field == "root.path") {
+                            e = e.hint(f.why.clone());
+                        }
+                    }
+                    return Err(e);
+                }
+                Some(m) => return Err(Error::new("sync", format!("{:?}", m.tag), "came where Ready was due")),
+                None => return Err(crate::sync::gone()),
+            }
+        }
+    }
+
+    /// Unmakes what the steps before the clone made. The entry itself, its ids and its scratch go with the record.
+    fn clean(&mut self, setting: &Setting<'_>) {
+        let _ = self.go_home();
+        self.cgroup = None;
+        if let Err(e) = setting.entry.purge(None) {
+            crate::log::debug(&format!("cleaning up: {e}"));
+        }
+    }
+}
+
+/// Kills and reaps a child of a failed launch.
+fn end(child: &Child) {
+    let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), nix::libc::SIGKILL);
+    let _ = waitpid(Pid::from_raw(child.pid), Some(WaitPidFlag::__WALL));
+}
+
+/// Waits for the workload of a foreground run: its exit status, 128+n for a signal.
+pub fn reap(pid: i32) -> Result<i32> {
+    loop {
+        match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("wait", pid.to_string(), e)),
+        }
+    }
+}
+
+fn same_page(kept: &str, asked: &str) -> bool {
+    match (kept.parse::<u64>(), asked.parse::<u64>()) {
+        (Ok(k), Ok(a)) => k <= a && a - k < 65_536,
+        _ => false,
+    }
+}
+
+fn cgroup_mount(host: &Host) -> Result<&Path> {
+    host.cgroup.mount.as_deref().ok_or_else(|| Error::new("cgroup", "mount", "cgroup v2 is not mounted"))
+}
+
+fn record(setting: &Setting<'_>) -> Result<()> {
+    let plan = setting.plan;
+    let cgroup = match &plan.cgroup {
+        None => None,
+        Some(path) => {
+            let mount = cgroup_mount(setting.host)?.to_owned();
+            Some(CgroupRecord { made: cgroup::missing(&mount, path), mount, path: path.clone() })
+        }
+    };
+    setting.entry.write_intent(&Intent {
+        id: plan.id.clone(),
+        runtime: ProcessId::own()?,
+        foreground: setting.foreground,
+        boot: crate::state::boot_id()?,
+        cgroup,
+        ids: setting.ids,
+        scratch: setting.scratch.clone(),
+    })
+}
+
+fn clone_source(path: &Path, recursive: bool, attr: &crate::plan::Attr, step: &str) -> Result<OwnedFd> {
+    let subject = path.display().to_string();
+    let fd = sys::clone_tree(None, &subject, recursive).at(step, &subject)?;
+    mount::apply(fd.as_fd(), attr, recursive).at(step, format!("{subject} ({})", attr.words()))?;
+    Ok(fd)
+}
+
+fn map_ids(pid: i32, uids: &[IdMap], gids: &[IdMap], setgroups: bool, helpers: bool) -> Result<()> {
+    if helpers {
+        for (program, maps) in [("newuidmap", uids), ("newgidmap", gids)] {
+            let mut command = std::process::Command::new(program);
+            command.arg(pid.to_string());
+            for m in maps {
+                command.args([m.inside.to_string(), m.outside.to_string(), m.count.to_string()]);
+            }
+            let out = command.output().at("id maps", program).map_err(|e| e.hint("install the package uidmap"))?;
+            if !out.status.success() {
+                return Err(Error::new("id maps", program, String::from_utf8_lossy(&out.stderr).trim().to_owned())
+                    .hint("the ranges must be this user's in /etc/subuid and /etc/subgid, and newuidmap setuid root"));
+            }
+        }
+        return Ok(());
+    }
+    if !setgroups {
+        std::fs::write(format!("/proc/{pid}/setgroups"), "deny").at("id maps", "setgroups")?;
+    }
+    for (file, maps) in [("uid_map", uids), ("gid_map", gids)] {
+        let text: String = maps.iter().map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count)).collect();
+        std::fs::write(format!("/proc/{pid}/{file}"), &text)
+            .at("id maps", format!("{file} {}", text.trim().replace('\n', "; ")))
+            .map_err(|e| match e.errno() {
+                Some(Errno::EPERM) => e.hint("an id in the map is not ours to give: user_namespaces(7)"),
+                _ => e,
+            })?;
+    }
+    Ok(())
+}
+
+/// The kernel's number of a resource by the specification's name.
+pub fn resource(name: &str) -> Option<u32> {
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    let name = name.strip_prefix("RLIMIT_")?;
+    NAMES.iter().position(|n| *n == name).map(|i| i as u32)
+}
+
+fn raise_rlimits(pid: i32, values: &[(String, u64, u64)]) -> Result<()> {
+    for (name, _, hard) in values {
+        let subject = format!("{name} {hard}");
+        let number = resource(name).ok_or_else(|| Error::new("rlimits", name.as_str(), "unknown"))?;
+        let (soft, own) = sys::get_rlimit(number).at("rlimits", &subject)?;
+        if *hard > own {
+            sys::set_rlimit(pid, number, soft, *hard)
+                .at("rlimits", format!("{subject}, above our own hard limit {own}"))
+                .map_err(|e| {
+                    e.hint("raising a hard limit needs CAP_SYS_RESOURCE, which stockade lacks here; ask for less")
+                })?;
+        }
+    }
+    Ok(())
+}
+
+/// The state that hooks read from stdin.
+fn hook_state(setting: &Setting<'_>, pid: i32, status: &str) -> Vec<u8> {
+    state_json(&setting.plan.id, pid, status, setting.bundle, setting.annotations)
+}
+
+/// The specification's state as JSON.
+pub fn state_json(
+    id: &str,
+    pid: i32,
+    status: &str,
+    bundle: &Path,
+    annotations: &std::collections::BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut value = serde_json::json!({
+        "ociVersion": crate::state::OCI_VERSION,
+        "id": id,
+        "status": status,
+        "pid": pid,
+        "bundle": bundle,
+    });
+    if !annotations.is_empty() {
+        value["annotations"] = serde_json::json!(annotations);
+    }
+    value.to_string().into_bytes()
+}

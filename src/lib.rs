@@ -1,0 +1,36 @@
+//! stockade: a hardened, minimal OCI container runtime.
+//!
+//! A launch is a value. Data flows in one direction, and so do the modules; a module uses only those of its own group
+//! or of earlier ones, plus [`sys`] and [`error`]; `plan` never uses `sys`.
+//!
+//! ```text
+//! config.json --> Bundle --> Policy --> Plan --> launch --> State
+//!    (read)       (read)    (decide)  (decide)    (do)      (do)
+//! ```
+//!
+//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine.
+//! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
+//!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
+//! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`mount`] resolves paths in
+//!   the container's root, [`cgroup`] makes and removes the group, [`hooks`] runs hooks, [`console`] follows a foreground
+//!   run, [`state`] remembers.
+//! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
+
+pub mod bundle;
+pub mod cgroup;
+pub mod cli;
+pub mod commands;
+pub mod console;
+pub mod error;
+pub mod hooks;
+pub mod host;
+pub mod init;
+pub mod launch;
+pub mod log;
+pub mod mount;
+pub mod plan;
+pub mod policy;
+pub mod seccomp;
+pub mod state;
+pub mod sync;
+pub mod sys;

@@ -1,0 +1,241 @@
+//! Do: paths inside the container's root, by descriptor.
+//!
+//! The rootfs is hostile: any component may be a symbolic link, or become one between two of our calls. So a path is
+//! resolved once, at the moment of use, by openat2(2) with the rootfs as its root and without magic links, and what is
+//! done next is done to the descriptor. Where openat2 answers ENOSYS (also on new kernels, under a systemd unit with
+//! RestrictSUIDSGID=yes), a walk without any link takes its place: it refuses more, never less.
+
+use crate::plan::{Attr, attr};
+use crate::sys::{self, MountAttr};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+type Res<T> = std::result::Result<T, Errno>;
+
+/// Opens a path as the container will see it. `links`: whether symbolic links may be on the way (they stay inside).
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: bool) -> Res<OwnedFd> {
+    let mut resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    if !links {
+        resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
+    }
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+    for _ in 0..128 {
+        match openat2(root, path, how) {
+            // A rename or a mount happened during the walk: the kernel asks to try again.
+            Err(Errno::EAGAIN) => {}
+            Err(Errno::ENOSYS) => return walk(root, path, flags),
+            other => return other,
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+fn names(path: &Path) -> Res<Vec<&std::ffi::OsStr>> {
+    path.components()
+        .filter_map(|c| match c {
+            Component::Normal(name) => Some(Ok(name)),
+            Component::RootDir | Component::CurDir => None,
+            _ => Some(Err(Errno::EXDEV)),
+        })
+        .collect()
+}
+
+/// Component by component, following nothing.
+fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> Res<OwnedFd> {
+    let names = names(path)?;
+    let mut dir = openat(root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let Some((last, parents)) = names.split_last() else {
+        return openat(&dir, ".", flags | OFlag::O_CLOEXEC, Mode::empty());
+    };
+    for name in parents {
+        dir = openat(
+            &dir,
+            *name,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+    }
+    let fd = openat(&dir, *last, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    // O_PATH | O_NOFOLLOW opens a link itself.
+    if kind(&fstat(&fd)?) == SFlag::S_IFLNK { Err(Errno::ELOOP) } else { Ok(fd) }
+}
+
+/// The type bits of a stat.
+pub fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+/// Whether the descriptor is a directory.
+pub fn is_dir(fd: BorrowedFd<'_>) -> Res<bool> {
+    Ok(kind(&fstat(fd)?) == SFlag::S_IFDIR)
+}
+
+const PATH_ONLY: OFlag = OFlag::O_PATH;
+
+/// A directory inside the root, made if it is missing.
+pub fn make_dir(root: BorrowedFd<'_>, path: &Path, links: bool) -> Res<OwnedFd> {
+    match open_in_root(root, path, PATH_ONLY | OFlag::O_DIRECTORY, links) {
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    // The deepest part that exists is resolved with links; what is made below it has none.
+    let names = names(path)?;
+    let mut at = names.len();
+    let mut dir = loop {
+        let Some(less) = at.checked_sub(1) else { return Err(Errno::ENOENT) };
+        at = less;
+        let head: std::path::PathBuf =
+            std::iter::once(std::ffi::OsStr::new("/")).chain(names[..at].iter().copied()).collect();
+        match open_in_root(root, &head, PATH_ONLY | OFlag::O_DIRECTORY, links) {
+            Err(Errno::ENOENT) => {}
+            other => break other?,
+        }
+    };
+    for name in &names[at..] {
+        match mkdirat(&dir, *name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+        dir =
+            openat(&dir, *name, PATH_ONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    }
+    Ok(dir)
+}
+
+/// A file inside the root to mount something on, made empty if it is missing.
+pub fn make_file(root: BorrowedFd<'_>, path: &Path) -> Res<OwnedFd> {
+    match open_in_root(root, path, PATH_ONLY, true) {
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    let (parent, name) = split(path)?;
+    let dir = make_dir(root, parent, true)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    drop(openat(&dir, name, flags, Mode::from_bits_truncate(0o644))?);
+    openat(&dir, name, PATH_ONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Directory and name of a path that is not the root.
+pub fn split(path: &Path) -> Res<(&Path, &std::ffi::OsStr)> {
+    Ok((path.parent().ok_or(Errno::EINVAL)?, path.file_name().ok_or(Errno::EINVAL)?))
+}
+
+/// Gives a mount that nobody sees yet its flags. The copy of a shared mount would be its peer, so private is the default.
+pub fn apply(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Res<()> {
+    let propagation = if attr.propagation == 0 { attr::MS_PRIVATE } else { attr.propagation };
+    let below = attr.propagation_below || attr.propagation == 0;
+    if recursive {
+        let deep = MountAttr {
+            set: attr.set_below,
+            clear: attr.clear_below,
+            propagation: if below { propagation } else { attr::MS_PRIVATE },
+            idmap: None,
+        };
+        sys::mount_setattr(mount, true, deep)?;
+    }
+    let top = MountAttr {
+        set: attr.set | attr.set_below,
+        clear: attr.clear | attr.clear_below,
+        propagation: if recursive && below { 0 } else { propagation },
+        idmap: None,
+    };
+    let done = recursive && below && top.set == attr.set_below && top.clear == attr.clear_below;
+    if done { Ok(()) } else { sys::mount_setattr(mount, false, top) }
+}
+
+/// Flags for a new file system on a mount that is still detached.
+pub fn new_flags(attr: &Attr) -> u64 {
+    attr.set | attr.set_below
+}
+
+/// Expands one `*` inside one component, by what is there.
+pub fn expand(root: BorrowedFd<'_>, path: &str) -> Vec<String> {
+    let Some(star) = path.find('*') else { return vec![path.to_owned()] };
+    let start = path[..star].rfind('/').unwrap_or(0);
+    let end = path[star..].find('/').map_or(path.len(), |i| star + i);
+    let (before, after) = (&path[start + 1..star], &path[star + 1..end]);
+    let parent = Path::new(if start == 0 { "/" } else { &path[..start] });
+    let Ok(dir) = open_in_root(root, parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY, true) else { return Vec::new() };
+    let Ok(mut listing) = nix::dir::Dir::from_fd(dir) else { return Vec::new() };
+    let mut found: Vec<String> = listing
+        .iter()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n.len() >= before.len() + after.len() && n.starts_with(before) && n.ends_with(after))
+        .map(|n| format!("{}/{n}{}", &path[..start], &path[end..]))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Moves a detached mount onto a target.
+pub fn attach(mount: &OwnedFd, target: &OwnedFd) -> Res<()> {
+    sys::move_mount(mount.as_fd(), target.as_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root(dir: &Path) -> OwnedFd {
+        nix::fcntl::open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn links_stay_inside_the_root() {
+        let tmp = tempfile::tempdir().unwrap();
+        let inside = tmp.path().join("root");
+        std::fs::create_dir_all(inside.join("real")).unwrap();
+        std::fs::write(tmp.path().join("secret"), "x").unwrap();
+        symlink("/real", inside.join("absolute")).unwrap();
+        symlink("../secret", inside.join("up")).unwrap();
+        symlink("loop", inside.join("loop")).unwrap();
+        let root = root(&inside);
+        assert!(open_in_root(root.as_fd(), Path::new("/absolute"), OFlag::O_PATH, true).is_ok());
+        assert_eq!(open_in_root(root.as_fd(), Path::new("/up"), OFlag::O_PATH, true).unwrap_err(), Errno::ENOENT);
+        assert_eq!(open_in_root(root.as_fd(), Path::new("/loop"), OFlag::O_PATH, true).unwrap_err(), Errno::ELOOP);
+        assert_eq!(open_in_root(root.as_fd(), Path::new("/absolute"), OFlag::O_PATH, false).unwrap_err(), Errno::ELOOP);
+    }
+
+    #[test]
+    fn the_walk_without_openat2_refuses_every_link() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("a/b")).unwrap();
+        symlink("a", tmp.path().join("link")).unwrap();
+        let root = root(tmp.path());
+        assert!(walk(root.as_fd(), Path::new("/a/b"), OFlag::O_PATH).is_ok());
+        assert!(walk(root.as_fd(), Path::new("/link/b"), OFlag::O_PATH).is_err());
+        assert_eq!(walk(root.as_fd(), Path::new("/link"), OFlag::O_PATH).unwrap_err(), Errno::ELOOP);
+        assert_eq!(walk(root.as_fd(), Path::new("/../x"), OFlag::O_PATH).unwrap_err(), Errno::EXDEV);
+    }
+
+    #[test]
+    fn missing_directories_are_made_and_a_dangling_link_is_not_followed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let inside = tmp.path().join("root");
+        std::fs::create_dir_all(&inside).unwrap();
+        symlink("../outside", inside.join("out")).unwrap();
+        let root = root(&inside);
+        make_dir(root.as_fd(), Path::new("/x/y/z"), true).unwrap();
+        assert!(inside.join("x/y/z").is_dir());
+        assert!(make_dir(root.as_fd(), Path::new("/out/y"), true).is_err());
+        assert!(make_file(root.as_fd(), Path::new("/out")).is_err());
+        assert!(!tmp.path().join("outside").exists());
+    }
+
+    #[test]
+    fn a_star_stands_for_what_is_there() {
+        let tmp = tempfile::tempdir().unwrap();
+        for name in ["cpu0/t", "cpu1/t", "cpufreq"] {
+            std::fs::create_dir_all(tmp.path().join(name)).unwrap();
+        }
+        let root = root(tmp.path());
+        assert_eq!(expand(root.as_fd(), "/cpu*/t"), ["/cpu0/t", "/cpu1/t", "/cpufreq/t"]);
+        assert_eq!(expand(root.as_fd(), "/none/x*"), Vec::<String>::new());
+        assert_eq!(expand(root.as_fd(), "/plain"), ["/plain"]);
+    }
+}

@@ -1,0 +1,292 @@
+//! Decide: what the workload may do: capabilities, no_new_privs, seccomp; and the tail of the ladder.
+//!
+//! There are two legal tails. With no_new_privs the filter is the last thing before execve, so a minimal profile need
+//! allow nothing of ours but execve, write and exit_group. Without it (an explicit wish) a filter can be installed only
+//! with CAP_SYS_ADMIN, so that capability is carried up to the filter and dropped by a last capset(2).
+
+use super::ids::Ids;
+use super::{Caps, Draft, Filter, Hook, Moment, Step};
+use crate::error::{Error, Result};
+use crate::policy::{Above, Profile};
+use crate::seccomp;
+use oci_spec::runtime::{Capabilities, LinuxSeccomp, Process};
+use std::collections::HashSet;
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// The kernel's number of a capability: `caps` knows them by name.
+fn bit(cap: oci_spec::runtime::Capability) -> u64 {
+    let name = format!("CAP_{cap}");
+    name.parse::<caps::Capability>().map(|c| 1u64 << c.index()).unwrap_or(0)
+}
+
+/// Names without `CAP_`, in the kernel's order.
+pub fn names(bits: u64) -> Vec<String> {
+    let mut all: Vec<_> = caps::all().into_iter().filter(|c| bits & (1 << c.index()) != 0).collect();
+    all.sort_by_key(|c| c.index());
+    all.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect()
+}
+
+fn bits_of(set: Option<&Capabilities>) -> u64 {
+    set.map_or(0, |s| s.iter().map(|c| bit(*c)).fold(0, |a, b| a | b))
+}
+
+/// The five sets that the workload gets.
+pub fn capabilities(draft: &mut Draft, process: &Process) -> Result<Caps> {
+    let Some(asked) = process.capabilities() else {
+        draft.find("capabilities", "process.capabilities", "silent", "none", "a workload that needs one names it");
+        return Ok(Caps::default());
+    };
+    let mut caps = Caps {
+        bounding: bits_of(asked.bounding().as_ref()),
+        effective: bits_of(asked.effective().as_ref()),
+        permitted: bits_of(asked.permitted().as_ref()),
+        inheritable: bits_of(asked.inheritable().as_ref()),
+        ambient: bits_of(asked.ambient().as_ref()),
+    };
+    if caps.effective & !caps.permitted != 0 {
+        return Err(Error::new(
+            "config.json",
+            "process.capabilities.effective",
+            format!("{} not in permitted", names(caps.effective & !caps.permitted).join(" ")),
+        ));
+    }
+    if let Some(ceiling) = &draft.policy.capabilities.ceiling {
+        let mut allowed = 0u64;
+        for name in ceiling {
+            let cap = format!("CAP_{}", name.trim_start_matches("CAP_"));
+            let cap: caps::Capability = cap.parse().map_err(|_| {
+                Error::new(
+                    format!("policy {}", draft.policy.name),
+                    "capabilities.ceiling",
+                    format!("{name:?} is not a capability"),
+                )
+            })?;
+            allowed |= 1 << cap.index();
+        }
+        let all = caps.bounding | caps.permitted | caps.inheritable | caps.ambient;
+        let beyond = names(all & !allowed).join(" ");
+        if !beyond.is_empty() {
+            match draft.policy.capabilities.above {
+                Above::Allow => {}
+                Above::Refuse => {
+                    return Err(draft.refuse("process.capabilities", &beyond, "above the ceiling", "capabilities"));
+                }
+                Above::Tighten => {
+                    draft.find(
+                        "capabilities",
+                        "process.capabilities",
+                        &beyond,
+                        "not given",
+                        "above the ceiling of the policy",
+                    );
+                    caps.bounding &= allowed;
+                    caps.effective &= allowed;
+                    caps.permitted &= allowed;
+                    caps.inheritable &= allowed;
+                    caps.ambient &= allowed;
+                }
+            }
+        }
+        // Inheritable capabilities come back to life in a file with inheritable bits (CVE-2022-29162).
+        let stray = caps.inheritable & !caps.ambient;
+        if stray != 0 && draft.policy.capabilities.above != Above::Allow {
+            draft.find(
+                "capabilities",
+                "process.capabilities.inheritable",
+                &names(stray).join(" "),
+                "not inheritable",
+                "a file with inheritable bits would revive them (CVE-2022-29162)",
+            );
+            caps.inheritable &= caps.ambient;
+        }
+    }
+    let own = draft.ns.is_own(super::Ns::User);
+    let lacking = (caps.permitted | caps.inheritable) & !draft.host.caps;
+    if !own && lacking != 0 {
+        draft.find(
+            "host",
+            "process.capabilities",
+            &names(lacking).join(" "),
+            "not given",
+            "stockade itself lacks them on this host",
+        );
+        caps.effective &= draft.host.caps;
+        caps.permitted &= draft.host.caps;
+        caps.inheritable &= draft.host.caps;
+        caps.bounding &= draft.host.caps;
+    }
+    let vain = caps.ambient & !(caps.permitted & caps.inheritable);
+    if vain != 0 {
+        draft.find(
+            "capabilities",
+            "process.capabilities.ambient",
+            &names(vain).join(" "),
+            "not ambient",
+            "the kernel raises only what is permitted and inheritable",
+        );
+        caps.ambient &= !vain;
+    }
+    Ok(caps)
+}
+
+/// process.noNewPrivileges.
+pub fn no_new_privs(draft: &mut Draft, process: &Process) -> Result<bool> {
+    let rule = draft.policy.no_new_privileges;
+    let field = "process.noNewPrivileges";
+    let why = "a setuid binary of the image would be a way up";
+    match process.no_new_privileges() {
+        Some(true) => Ok(true),
+        None => {
+            if rule.silent {
+                draft.find("noNewPrivileges", field, "silent", "true", why);
+            }
+            Ok(rule.silent)
+        }
+        Some(false) => match rule.explicit_false {
+            Above::Allow => Ok(false),
+            Above::Refuse => Err(draft.refuse(field, "false", why, "noNewPrivileges")),
+            Above::Tighten => {
+                draft.find("noNewPrivileges", field, "false", "true", why);
+                Ok(true)
+            }
+        },
+    }
+}
+
+/// The filters, in the order of installation: the policy's floor first, which permits a further seccomp(2).
+pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.seccomp().clone());
+    let rule = draft.policy.seccomp.clone();
+    let mut filters = Vec::new();
+    let default_name = match (&asked, rule.silent, rule.floor) {
+        (None, Profile::Default, _) => Some("filled in: the config has none"),
+        (Some(_), _, Profile::Default) => Some("stacked on the config's own: the stricter answer counts"),
+        _ => None,
+    };
+    if let Some(why) = default_name {
+        let given = "the default profile of stockade";
+        draft.find("seccomp", "linux.seccomp", if asked.is_none() { "silent" } else { "a profile" }, given, why);
+        filters.push(compile(draft, "default", &seccomp::default_profile()?)?);
+    }
+    if let Some(profile) = asked {
+        if profile.listener_path().is_some() {
+            return Err(Error::new(
+                "config.json",
+                "linux.seccomp.listenerPath",
+                "seccomp notification is not implemented yet",
+            ));
+        }
+        filters.push(compile(draft, "linux.seccomp", &profile)?);
+    }
+    Ok(filters)
+}
+
+fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filter> {
+    let program = seccomp::compile(profile)?;
+    if program.notify {
+        return Err(Error::new("config.json", "linux.seccomp", "SCMP_ACT_NOTIFY is not implemented yet"));
+    }
+    if !program.ignored.is_empty() {
+        let shown: Vec<_> = program.ignored.iter().take(8).cloned().collect();
+        let more = program.ignored.len() - shown.len();
+        let given = if more > 0 {
+            format!("{} and {more} more skipped", shown.join(" "))
+        } else {
+            format!("{} skipped", shown.join(" "))
+        };
+        draft.find("seccomp", "linux.seccomp", "names", &given, "this architecture has no such system call");
+    }
+    for note in &program.notes {
+        draft.find("seccomp", "linux.seccomp", "as written", "the stricter reading", note);
+    }
+    Ok(Filter {
+        profile: name.to_owned(),
+        instructions: program.insns.len(),
+        flags: program.flags,
+        program: program.insns,
+        source: Some(Box::new(profile.clone())),
+    })
+}
+
+/// What the tail is made from.
+pub struct Tail<'a> {
+    /// The maps.
+    pub ids: &'a Ids,
+    /// The sets.
+    pub caps: Caps,
+    /// Which of the two tails.
+    pub no_new_privs: bool,
+    /// The filters.
+    pub filters: Vec<Filter>,
+    /// startContainer hooks.
+    pub start_hooks: Vec<Hook>,
+}
+
+/// Lays one of the two legal tails.
+pub fn tail(draft: &Draft, process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
+    let Tail { ids, caps, no_new_privs, filters, start_hooks } = tail;
+    let user = process.user();
+    let args = process.args().clone().unwrap_or_default();
+    let program = args.first().cloned().unwrap_or_default();
+    let carried = if !no_new_privs && !filters.is_empty() { SYS_ADMIN } else { 0 };
+    for filter in &filters {
+        permits_exec(filter, carried != 0)?;
+    }
+    let preserve_fds = draft.options.preserve_fds;
+
+    steps.push(Step::CloseFds { preserve: preserve_fds });
+    steps.push(Step::Bounding { keep: caps.bounding, keep_names: names(caps.bounding) });
+    let mut seen = HashSet::new();
+    let groups = user.additional_gids().iter().flatten().copied().filter(|g| seen.insert(*g)).collect();
+    steps.push(Step::Ids { uid: user.uid(), gid: user.gid(), groups, setgroups: ids.setgroups, keep_caps: true });
+    let mut before = caps;
+    before.permitted |= carried;
+    before.effective |= carried;
+    steps.push(Step::Capabilities { caps: before, names: names(before.permitted) });
+    if no_new_privs {
+        steps.push(Step::NoNewPrivs);
+    }
+    if let Some(mask) = user.umask() {
+        steps.push(Step::Umask { mask });
+    }
+    steps.push(Step::Chdir { path: process.cwd().clone() });
+    if !program.is_empty() {
+        steps.push(Step::FindProgram { program });
+    }
+    steps.push(Step::Ready);
+    steps.push(Step::Gate);
+    if !start_hooks.is_empty() {
+        steps.push(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
+    }
+    for filter in filters {
+        steps.push(Step::Seccomp { filter });
+    }
+    if carried != 0 {
+        steps.push(Step::Capabilities { caps, names: names(caps.permitted) });
+    }
+    steps.push(Step::Exec { args, env: process.env().clone().unwrap_or_default() });
+    Ok(())
+}
+
+/// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before.
+fn permits_exec(filter: &Filter, needs_capset: bool) -> Result<()> {
+    let Some(profile) = &filter.source else { return Ok(()) };
+    let mut needed = vec!["execve", "write", "exit_group"];
+    if needs_capset {
+        needed.extend(["capset", "prctl"]);
+    }
+    for name in needed {
+        let abi = seccomp::syscalls::Abi::NATIVE;
+        let number = seccomp::syscalls::Syscall::named(name).and_then(|call| call.number(abi));
+        if !number.is_some_and(|n| seccomp::verdict(profile, abi.audit(), n, [0; 6]).permits()) {
+            return Err(Error::new(
+                "config.json",
+                "linux.seccomp",
+                format!("{name} is denied, so the workload cannot be started"),
+            )
+            .hint("allow execve, write and exit_group; without noNewPrivileges also capset and prctl"));
+        }
+    }
+    Ok(())
+}

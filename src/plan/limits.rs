@@ -1,0 +1,470 @@
+//! Decide: what the container may use: the cgroup, its limits and devices, sysctls and rlimits.
+//!
+//! A limit is a file of cgroup v2 and a value. What the config or a flag asked and this host cannot enforce is refused
+//! with the reason; what only the policy's defaults asked becomes a finding. Kernel document: admin-guide/cgroup-v2.
+
+use super::ids::Ids;
+use super::{Draft, Ns, Step};
+use crate::cgroup::device;
+use crate::error::{Error, Result};
+use crate::policy::Above;
+use oci_spec::runtime::{LinuxResources, Process};
+use std::collections::BTreeMap;
+
+/// The decision about resources.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// The cgroup, relative to the cgroup2 mount; none where none can be made.
+    pub path: Option<String>,
+    /// The controllers that must be enabled for it.
+    pub controllers: Vec<String>,
+    /// Files and values, in writing order.
+    pub values: Vec<(String, String)>,
+    /// The rules of the device program; none where none can be attached.
+    pub devices: Option<Vec<device::Rule>>,
+    /// Hard rlimits that the parent must raise first.
+    pub raise: Option<Step>,
+}
+
+/// A limit on its way: file, value, and the field that asked for it (none: the policy's default).
+struct Wanted {
+    file: String,
+    value: String,
+    field: Option<&'static str>,
+}
+
+/// Decides the cgroup and everything in it.
+pub fn decide(draft: &mut Draft) -> Result<Limits> {
+    let resources = draft.bundle.spec.linux().as_ref().and_then(|l| l.resources().clone()).unwrap_or_default();
+    let mut wanted = asked(&resources)?;
+    fill(draft, &mut wanted);
+
+    let cgroup = draft.host.cgroup.clone();
+    let obstacle = match &cgroup.mount {
+        None => Some("cgroup v2 is not mounted on this host".to_owned()),
+        Some(mount) if !cgroup.writable => {
+            Some(format!("{}{} is not writable for uid {}", mount.display(), cgroup.base, draft.host.uid))
+        }
+        _ => None,
+    };
+    let mut limits = Limits::default();
+    if obstacle.is_none() {
+        limits.path = Some(path(draft)?);
+    }
+    let mut lost: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for want in wanted {
+        let controller = want.file.split('.').next().unwrap_or_default().to_owned();
+        let missing = match &obstacle {
+            Some(why) => Some(why.clone()),
+            None if controller == "cgroup" || cgroup.controllers.contains(&controller) => None,
+            None if cgroup.on_v1.contains(&controller) => {
+                Some(format!("the {controller} controller is on cgroup v1 here, which stockade does not use"))
+            }
+            None => Some(format!("the {controller} controller is not available at cgroup {}", cgroup.base)),
+        };
+        match (missing, want.field) {
+            (None, _) => {
+                if controller != "cgroup" && !limits.controllers.contains(&controller) {
+                    limits.controllers.push(controller);
+                }
+                limits.values.push((want.file, want.value));
+            }
+            (Some(why), Some(field)) => {
+                return Err(Error::new(
+                    "config.json",
+                    field,
+                    format!("{}={} cannot be enforced: {why}", want.file, want.value),
+                )
+                .hint(remedy(draft)));
+            }
+            (Some(why), None) => lost.entry(why).or_default().push(format!("{}={}", want.file, want.value)),
+        }
+    }
+    for (why, values) in lost {
+        draft.find("limits", "linux.resources", "silent", &format!("no {}", values.join(", ")), &why);
+    }
+    if let (Some(why), true) = (&obstacle, limits.path.is_none()) {
+        draft.find("host", "linux.cgroupsPath", "silent", "no cgroup of its own", why);
+    }
+    limits.devices = devices(draft, &resources, limits.path.is_some())?;
+    let asks = draft.bundle.spec.process().as_ref().and_then(|p| p.rlimits().clone()).unwrap_or_default();
+    if !asks.is_empty() && draft.host.privileged() {
+        let values = asks.iter().map(|r| (r.typ().to_string(), r.soft(), r.hard())).collect();
+        limits.raise = Some(Step::RaiseRlimits { values });
+    }
+    Ok(limits)
+}
+
+fn remedy(draft: &Draft) -> String {
+    if draft.host.cgroup.on_v1.is_empty() && !draft.host.privileged() {
+        return "delegate the controllers to the user: systemctl edit user@.service, then [Service] Delegate=cpu memory pids".into();
+    }
+    if draft.host.cgroup.on_v1.is_empty() {
+        return "remove the limit, or enable the controller in cgroup.subtree_control on the way down".into();
+    }
+    "remove the limit, or boot with systemd.unified_cgroup_hierarchy=1 for a pure cgroup v2 host".into()
+}
+
+/// The conversion of the kernel's old shares (2..262144) to cpu.weight (1..10000) that runtimes agreed on in 2025: it
+/// maps 1024 to 100, where the linear one before it gave 39.
+pub fn shares_to_weight(shares: u64) -> u64 {
+    match shares {
+        0 => 0,
+        1..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let l = (shares as f64).log2();
+            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+            10f64.powf(exponent).ceil() as u64
+        }
+    }
+}
+
+fn asked(resources: &LinuxResources) -> Result<Vec<Wanted>> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut want = |file: &str, value: String, field: &'static str| {
+        wanted.push(Wanted { file: file.into(), value, field: Some(field) });
+    };
+    let bad = |field: &str, why: String| Error::new("config.json", field, why);
+    let max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
+    if let Some(memory) = resources.memory() {
+        // Engines write 0 for "not set".
+        let limit = memory.limit().filter(|n| *n != 0);
+        let swap = memory.swap().filter(|n| *n != 0);
+        // The config counts memory and swap together, cgroup v2 counts swap alone.
+        if let Some(swap) = swap {
+            let value = match (limit, swap) {
+                (_, -1) => "max".to_owned(),
+                (Some(limit), swap) if limit > 0 && swap >= limit => (swap - limit).to_string(),
+                (Some(limit), swap) => {
+                    return Err(bad(
+                        "linux.resources.memory.swap",
+                        format!("{swap} is below the memory limit {limit}: it counts memory and swap together"),
+                    ));
+                }
+                (None, swap) => {
+                    return Err(bad(
+                        "linux.resources.memory.swap",
+                        format!("{swap} without a memory limit: it counts memory and swap together"),
+                    ));
+                }
+            };
+            want("memory.swap.max", value, "linux.resources.memory.swap");
+        }
+        if let Some(limit) = limit {
+            want("memory.max", max(limit), "linux.resources.memory.limit");
+        }
+        if let Some(low) = memory.reservation().filter(|n| *n != 0) {
+            if limit.is_some_and(|limit| limit > 0 && low > limit) {
+                return Err(bad("linux.resources.memory.reservation", format!("{low} is above the limit")));
+            }
+            want("memory.low", max(low), "linux.resources.memory.reservation");
+        }
+        for (field, set) in [
+            ("linux.resources.memory.kernel", memory.kernel().is_some_and(|n| n > 0)),
+            ("linux.resources.memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n > 0)),
+            ("linux.resources.memory.swappiness", memory.swappiness().is_some_and(|n| n > 0)),
+            ("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ] {
+            if set {
+                return Err(bad(field, "cgroup v2 has no such setting".into()));
+            }
+        }
+    }
+    if let Some(cpu) = resources.cpu() {
+        if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
+            want("cpu.weight", shares_to_weight(shares).to_string(), "linux.resources.cpu.shares");
+        }
+        let quota = cpu.quota().filter(|n| *n != 0);
+        let period = cpu.period().filter(|n| *n != 0);
+        if let Some(period) = period.filter(|p| !(1_000..=1_000_000).contains(p)) {
+            return Err(bad("linux.resources.cpu.period", format!("{period} us is outside 1000..1000000")));
+        }
+        if let Some(quota) = quota.filter(|q| (1..1000).contains(q)) {
+            return Err(bad("linux.resources.cpu.quota", format!("{quota} us is below the kernel's minimum of 1000")));
+        }
+        if quota.is_some() || period.is_some() {
+            let value = format!("{} {}", max(quota.unwrap_or(-1)), period.unwrap_or(100_000));
+            want(
+                "cpu.max",
+                value,
+                if quota.is_some() { "linux.resources.cpu.quota" } else { "linux.resources.cpu.period" },
+            );
+        }
+        if let Some(burst) = cpu.burst().filter(|n| *n != 0) {
+            want("cpu.max.burst", burst.to_string(), "linux.resources.cpu.burst");
+        }
+        if let Some(idle) = cpu.idle().filter(|n| *n != 0) {
+            if idle != 1 {
+                return Err(bad("linux.resources.cpu.idle", format!("{idle} is neither 0 nor 1")));
+            }
+            want("cpu.idle", "1".into(), "linux.resources.cpu.idle");
+        }
+        for (file, value, field) in [
+            ("cpuset.cpus", cpu.cpus(), "linux.resources.cpu.cpus"),
+            ("cpuset.mems", cpu.mems(), "linux.resources.cpu.mems"),
+        ] {
+            if let Some(list) = value.as_deref().filter(|v| !v.is_empty()) {
+                if !list.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'-') {
+                    return Err(bad(field, format!("{list:?} is not a list such as 0-3,7")));
+                }
+                want(file, list.into(), field);
+            }
+        }
+        if cpu.realtime_runtime().is_some_and(|n| n != 0) || cpu.realtime_period().is_some_and(|n| n != 0) {
+            return Err(bad("linux.resources.cpu.realtimeRuntime", "cgroup v2 has no such setting".into()));
+        }
+    }
+    if let Some(pids) = resources.pids() {
+        if pids.limit() != 0 {
+            want("pids.max", max(pids.limit()), "linux.resources.pids.limit");
+        }
+    }
+    for (field, set) in [
+        ("linux.resources.blockIO", resources.block_io().as_ref().is_some_and(io_is_set)),
+        ("linux.resources.hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty())),
+        ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|l| !l.is_empty())),
+        (
+            "linux.resources.network",
+            resources.network().as_ref().is_some_and(|n| {
+                n.class_id().is_some_and(|c| c != 0) || n.priorities().as_ref().is_some_and(|p| !p.is_empty())
+            }),
+        ),
+    ] {
+        if set {
+            return Err(bad(field, "stockade does not implement this field yet".into())
+                .hint("a launch without it would not be what the config asks; remove the field"));
+        }
+    }
+    if let Some(unified) = resources.unified() {
+        let sorted: BTreeMap<_, _> = unified.iter().collect();
+        for (file, value) in sorted {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
+            let core = [
+                "cgroup.procs",
+                "cgroup.threads",
+                "cgroup.subtree_control",
+                "cgroup.type",
+                "cgroup.kill",
+                "cgroup.freeze",
+            ];
+            if !file.contains('.') || file.starts_with('.') || !file.bytes().all(plain) || core.contains(&file.as_str())
+            {
+                return Err(bad("linux.resources.unified", format!("{file:?} is not a settable file of a controller")));
+            }
+            want(file, value.clone(), "linux.resources.unified");
+        }
+    }
+    Ok(wanted)
+}
+
+fn io_is_set(io: &oci_spec::runtime::LinuxBlockIo) -> bool {
+    io.weight().is_some_and(|w| w != 0)
+        || io.weight_device().as_ref().is_some_and(|l| !l.is_empty())
+        || [
+            io.throttle_read_bps_device(),
+            io.throttle_write_bps_device(),
+            io.throttle_read_iops_device(),
+            io.throttle_write_iops_device(),
+        ]
+        .iter()
+        .any(|l| l.as_ref().is_some_and(|l| !l.is_empty()))
+}
+
+fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
+    let has = |wanted: &[Wanted], file: &str| wanted.iter().any(|w| w.file == file);
+    let policy = draft.policy.limits;
+    let mut filled = Vec::new();
+    if let Some(bytes) = policy.memory.filter(|_| !has(wanted, "memory.max")) {
+        filled.push(("memory.max", bytes.to_string(), "linux.resources.memory.limit"));
+        if !has(wanted, "memory.swap.max") {
+            filled.push(("memory.swap.max", "0".into(), "linux.resources.memory.swap"));
+        }
+    }
+    if let Some(pids) = policy.pids.filter(|_| !has(wanted, "pids.max")) {
+        filled.push(("pids.max", pids.to_string(), "linux.resources.pids.limit"));
+    }
+    if let Some(cpus) = policy.cpus.filter(|_| !has(wanted, "cpu.max")) {
+        filled.push(("cpu.max", cpu_max(cpus), "linux.resources.cpu.quota"));
+    }
+    for (file, value, field) in filled {
+        if draft.host.cgroup.controllers.iter().any(|c| file.starts_with(&format!("{c}."))) {
+            draft.find("limits", field, "silent", &format!("{file}={value}"), "resources of the host are finite");
+        }
+        wanted.push(Wanted { file: file.into(), value, field: None });
+    }
+}
+
+/// `cpu.max` for a number of CPUs, over the kernel's default period.
+pub fn cpu_max(cpus: f64) -> String {
+    format!("{} 100000", (cpus * 100_000.0).round() as u64)
+}
+
+/// Where the cgroup goes: the config's path below the mount, or one named after the container beside our own.
+fn path(draft: &Draft) -> Result<String> {
+    let base = draft.host.cgroup.base.trim_end_matches('/');
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.cgroups_path().clone());
+    let path = match asked.map(|p| p.to_string_lossy().into_owned()).filter(|p| !p.is_empty()) {
+        None => format!("{base}/{}", draft.options.id),
+        Some(path) => {
+            let clean: Vec<&str> = path.split('/').filter(|c| !c.is_empty() && *c != ".").collect();
+            if clean.is_empty() {
+                return Err(Error::new(
+                    "config.json",
+                    "linux.cgroupsPath",
+                    format!("{path:?} is the root of the hierarchy"),
+                ));
+            }
+            if let Some(long) = clean.iter().find(|c| c.len() > 255) {
+                return Err(Error::new(
+                    "config.json",
+                    "linux.cgroupsPath",
+                    format!("{long:?} is longer than 255 bytes"),
+                ));
+            }
+            if path.starts_with('/') { format!("/{}", clean.join("/")) } else { format!("{base}/{}", clean.join("/")) }
+        }
+    };
+    Ok(path)
+}
+
+/// The device program: the config's rules, the nodes that it asks for, and the specification's defaults.
+fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Result<Option<Vec<device::Rule>>> {
+    let asked = resources.devices().clone().unwrap_or_default();
+    let mut rules = device::from_oci(&asked)?;
+    if draft.host.privileged() && draft.host.initial_userns && cgroup {
+        for node in draft.bundle.spec.linux().iter().flat_map(|l| l.devices().iter().flatten()) {
+            let rule = oci_spec::runtime::LinuxDeviceCgroup::from(node);
+            rules.extend(device::from_oci(std::slice::from_ref(&rule))?);
+        }
+        if draft.policy.devices == Above::Allow {
+            // mknod alone opens nothing: the open is judged by the rules above.
+            rules.extend(device::mknod_any());
+        }
+        rules.extend(device::defaults());
+        return Ok(Some(rules));
+    }
+    let why = "a device program needs CAP_BPF in the initial user namespace and a cgroup v2 of our own";
+    if draft.host.initial_userns && !draft.ns.is_new(Ns::User) {
+        // Host ids are shared: mknod and an open of a raw disk would work.
+        return Err(Error::new("device program", "linux.resources.devices", why)
+            .hint("mount cgroup v2, or let the container have a user namespace of its own"));
+    }
+    let field = if asked.is_empty() { "silent" } else { "rules" };
+    draft.find(
+        "host",
+        "linux.resources.devices",
+        field,
+        "no device program; mknod is EPERM in a user namespace and foreign mounts are nodev",
+        why,
+    );
+    Ok(None)
+}
+
+/// Sysctls of the config, namespaced ones only.
+pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.sysctl().clone()).unwrap_or_default();
+    let sorted: BTreeMap<_, _> = asked.into_iter().collect();
+    let mut values = Vec::new();
+    for (key, mut value) in sorted {
+        let field = format!("linux.sysctl.{key}");
+        let bad = |why: String| Error::new("config.json", field.as_str(), why);
+        // sysctl(8) takes both forms; whichever separator comes first is the separator.
+        let name = match key.find(['.', '/']).map(|i| key.as_bytes()[i]) {
+            Some(b'/') => key.replace('/', "."),
+            _ => key.clone(),
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+        if name.is_empty()
+            || !name.bytes().all(plain)
+            || name.contains("..")
+            || name.starts_with('.')
+            || name.ends_with('.')
+        {
+            return Err(bad("not the name of a sysctl".into()));
+        }
+        if value.contains('\n') {
+            return Err(bad(format!("{value:?} has a newline")));
+        }
+        let ipc = [
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+            "kernel.shmmni",
+            "kernel.shm_rmid_forced",
+        ];
+        let needs = if ipc.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
+            Ns::Ipc
+        } else if name.starts_with("net.") {
+            Ns::Network
+        } else if name == "kernel.domainname" {
+            Ns::Uts
+        } else if name == "kernel.hostname" {
+            return Err(bad("use the field hostname".into()));
+        } else {
+            return Err(bad("is not a namespaced sysctl: it would change the host".into())
+                .hint("namespaced are net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*"));
+        };
+        if !draft.ns.is_own(needs) {
+            return Err(bad(format!(
+                "without a {} namespace of the container's own it would change the host",
+                needs.name()
+            )));
+        }
+        if !draft.ns.is_new(needs) {
+            return Err(bad(format!("the {} namespace is joined: the sysctl belongs to its owner", needs.name())));
+        }
+        if name == "net.ipv4.ping_group_range" && !ids.gids.is_empty() {
+            // Docker sends 0..2^31-1; a bound without an id outside is EINVAL.
+            let mut ends = value.split_whitespace().map(|n| n.parse::<u32>().unwrap_or(u32::MAX));
+            if let (Some(low), Some(high)) = (ends.next(), ends.next()) {
+                if ids.maps_gid(low) && !ids.maps_gid(high) {
+                    let last =
+                        ids.gids.iter().map(|m| m.inside + (m.count - 1)).filter(|n| *n >= low).max().unwrap_or(low);
+                    let clamped = format!("{low} {last}");
+                    draft.find("host", &field, &value, &clamped, "the kernel takes only gids that the container has");
+                    value = clamped;
+                }
+            }
+        }
+        values.push((name, value));
+    }
+    Ok(values)
+}
+
+/// rlimits of the config, and the policy's for those that it does not name.
+pub fn rlimits(draft: &mut Draft, process: &Process) -> Vec<(String, u64, u64)> {
+    let mut values: Vec<(String, u64, u64)> =
+        process.rlimits().iter().flatten().map(|r| (r.typ().to_string(), r.soft(), r.hard())).collect();
+    for (name, [soft, hard]) in draft.policy.rlimits.clone() {
+        if !values.iter().any(|(n, _, _)| *n == name) {
+            draft.find("rlimits", "process.rlimits", "silent", &format!("{name} {soft}/{hard}"), "limits of a process");
+            values.push((name, soft, hard));
+        }
+    }
+    values.sort();
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_map_to_weights_at_the_known_points() {
+        assert_eq!(shares_to_weight(0), 0);
+        assert_eq!(shares_to_weight(2), 1);
+        assert_eq!(shares_to_weight(1024), 100);
+        assert_eq!(shares_to_weight(262_144), 10_000);
+        assert!((2..262_144).step_by(97).all(|s| (1..=10_000).contains(&shares_to_weight(s))));
+    }
+
+    #[test]
+    fn cpus_are_a_quota_over_the_default_period() {
+        assert_eq!(cpu_max(0.5), "50000 100000");
+        assert_eq!(cpu_max(1.5), "150000 100000");
+    }
+}

@@ -1,0 +1,487 @@
+//! Decide: `plan(&Bundle, &Policy, &Host, &Options) -> Plan`. Pure.
+//!
+//! A launch is a value: an ordered list of steps. This file decides which namespaces there are and lays the ladder in
+//! order; `ids` decides who the container is on the host, `mounts` what it sees, `limits` what it may use, and
+//! `credentials` what it may do. Nothing here touches the system, so all of it is tested without root.
+
+pub mod credentials;
+pub mod explain;
+pub mod ids;
+pub mod limits;
+pub mod mounts;
+pub mod step;
+
+use crate::bundle::Bundle;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::policy::{Above, Finding, Policy};
+use oci_spec::runtime::Hook as OciHook;
+use serde::Serialize;
+use std::path::PathBuf;
+pub use step::{Actor, Attr, Caps, Device, Filter, Hook, IdMap, Moment, Ns, Source, Step};
+
+/// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
+pub const CLONE_NEWTIME: u64 = 0x80;
+
+/// The kernel's mount attributes, as numbers that a plan may hold.
+pub mod attr {
+    /// `MOUNT_ATTR_RDONLY`
+    pub const RDONLY: u64 = 0x1;
+    /// `MOUNT_ATTR_NOSUID`
+    pub const NOSUID: u64 = 0x2;
+    /// `MOUNT_ATTR_NODEV`
+    pub const NODEV: u64 = 0x4;
+    /// `MOUNT_ATTR_NOEXEC`
+    pub const NOEXEC: u64 = 0x8;
+    /// `MOUNT_ATTR__ATIME`, the mask of the access-time modes
+    pub const ATIME: u64 = 0x70;
+    /// `MOUNT_ATTR_NOATIME`
+    pub const NOATIME: u64 = 0x10;
+    /// `MOUNT_ATTR_STRICTATIME`
+    pub const STRICTATIME: u64 = 0x20;
+    /// `MOUNT_ATTR_NODIRATIME`
+    pub const NODIRATIME: u64 = 0x80;
+    /// `MOUNT_ATTR_NOSYMFOLLOW`
+    pub const NOSYMFOLLOW: u64 = 0x20_0000;
+    /// `MS_UNBINDABLE`
+    pub const MS_UNBINDABLE: u64 = 1 << 17;
+    /// `MS_PRIVATE`
+    pub const MS_PRIVATE: u64 = 1 << 18;
+    /// `MS_SLAVE`
+    pub const MS_SLAVE: u64 = 1 << 19;
+    /// `MS_SHARED`
+    pub const MS_SHARED: u64 = 1 << 20;
+}
+
+/// What the command line adds to the bundle.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors above 2 the caller hands to the workload.
+    pub preserve_fds: u32,
+    /// Stay tied to the runtime: a foreground run dies with it.
+    pub die_with_runtime: bool,
+}
+
+/// A launch as a value.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The policy's name.
+    pub policy: String,
+    /// What was decided beyond the config.
+    pub findings: Vec<Finding>,
+    /// The cgroup, relative to the cgroup2 mount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// The uid map of the new user namespace; empty without one.
+    pub uid_map: Vec<IdMap>,
+    /// The gid map of the new user namespace.
+    pub gid_map: Vec<IdMap>,
+    /// The ladder.
+    pub steps: Vec<Step>,
+    /// Hooks that run after the launch: poststart and poststop.
+    pub later_hooks: Vec<(Moment, Vec<Hook>)>,
+}
+
+/// What is decided about namespaces.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    /// New ones.
+    pub new: Vec<Ns>,
+    /// Joined ones.
+    pub joined: Vec<(Ns, PathBuf)>,
+}
+
+impl Namespaces {
+    /// Whether the container gets a new one of this type.
+    pub fn is_new(&self, ns: Ns) -> bool {
+        self.new.contains(&ns)
+    }
+
+    /// Whether the container has one other than the runtime's.
+    pub fn is_own(&self, ns: Ns) -> bool {
+        self.is_new(ns) || self.joined.iter().any(|(n, _)| *n == ns)
+    }
+}
+
+/// Everything that the parts of the planner share while they decide.
+pub struct Draft<'a> {
+    /// The bundle.
+    pub bundle: &'a Bundle,
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The facts.
+    pub host: &'a Host,
+    /// The command line's part.
+    pub options: &'a Options,
+    /// Namespaces, decided first.
+    pub ns: Namespaces,
+    /// Findings so far.
+    pub findings: Vec<Finding>,
+}
+
+impl Draft<'_> {
+    /// Records what was decided beyond the config.
+    pub fn find(&mut self, rule: &str, field: &str, asked: &str, given: &str, why: &str) {
+        self.findings.push(finding(rule, field, asked, given, why));
+    }
+
+    /// A wish that the policy refuses.
+    pub fn refuse(&self, field: &str, asked: &str, why: &str, key: &str) -> Error {
+        Error::new(format!("policy {}", self.policy.name), field, format!("{asked}: {why}"))
+            .hint(format!("an operator allows it with the policy key {key}, in a file given to --policy"))
+    }
+}
+
+/// Builds a finding.
+pub fn finding(rule: &str, field: &str, asked: &str, given: &str, why: &str) -> Finding {
+    Finding { rule: rule.into(), field: field.into(), asked: asked.into(), given: given.into(), why: why.into() }
+}
+
+/// Whether the policy will invent an id map for this bundle, so that root must reserve a block of ids for it first.
+pub fn wants_ids(bundle: &Bundle, policy: &Policy, host: &Host) -> bool {
+    let linux = bundle.spec.linux().as_ref();
+    let listed = linux
+        .and_then(|l| l.namespaces().as_ref())
+        .and_then(|list| list.iter().find(|n| Ns::from_oci(n.typ()) == Ns::User));
+    let new = match listed {
+        Some(ns) => ns.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()),
+        None => policy.namespaces.silent.iter().any(|n| n == "user"),
+    };
+    let mapped = linux.is_some_and(|l| l.uid_mappings().as_ref().is_some_and(|m| !m.is_empty()));
+    new && !mapped && host.privileged()
+}
+
+/// The decision, whole.
+pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) -> Result<Plan> {
+    let mut draft = Draft { bundle, policy, host, options, ns: Namespaces::default(), findings: Vec::new() };
+    refuse_unknown(&mut draft)?;
+    draft.ns = namespaces(&mut draft)?;
+    let hooks = hooks(&draft)?;
+    let of = |moment: Moment| hooks.iter().find(|(m, _)| *m == moment).map(|(_, h)| h.clone()).unwrap_or_default();
+
+    let ids = ids::decide(&mut draft)?;
+    let limits = limits::decide(&mut draft)?;
+    let process = bundle.process();
+    let caps = credentials::capabilities(&mut draft, &process)?;
+    let no_new_privs = credentials::no_new_privs(&mut draft, &process)?;
+    let filters = credentials::filters(&mut draft)?;
+    let view = mounts::decide(&mut draft, &ids)?;
+
+    let mut steps = vec![Step::Record];
+    steps.extend(view.sources);
+    if let Some(cgroup) = &limits.path {
+        steps.push(Step::MakeCgroup { path: cgroup.clone(), controllers: limits.controllers.clone() });
+        if !limits.values.is_empty() {
+            steps.push(Step::Limits { values: limits.values.clone() });
+        }
+        if let Some(rules) = limits.devices {
+            steps.push(Step::DeviceProgram { rules });
+        }
+    }
+    let mut joined = draft.ns.joined.clone();
+    joined.sort_by_key(|(ns, _)| *ns);
+    if !joined.is_empty() {
+        steps.push(Step::Join { namespaces: joined.clone() });
+    }
+    steps.push(Step::Clone { namespaces: draft.ns.new.clone(), into_cgroup: limits.path.is_some() });
+    steps.push(Step::DieWithParent);
+    if !joined.is_empty() {
+        steps.push(Step::Return { namespaces: joined.iter().map(|(ns, _)| *ns).collect() });
+    }
+    if draft.ns.is_new(Ns::User) {
+        steps.push(Step::MapIds {
+            uids: ids.uids.clone(),
+            gids: ids.gids.clone(),
+            setgroups: ids.setgroups,
+            helpers: ids.helpers,
+        });
+    }
+    if let Some(value) = process.oom_score_adj() {
+        steps.push(Step::OomScoreAdj { value });
+    }
+    if let Some(step) = limits.raise {
+        steps.push(step);
+    }
+    steps.extend(view.idmapped);
+    for moment in [Moment::Prestart, Moment::CreateRuntime] {
+        if !of(moment).is_empty() {
+            steps.push(Step::Hooks { moment, hooks: of(moment) });
+        }
+    }
+    steps.push(Step::Go);
+
+    steps.push(Step::AwaitGo);
+    steps.push(Step::NewSession { keyring: policy.session_keyring && !options.no_new_keyring });
+    if let Some((uid, gid)) = ids.builder {
+        steps.push(Step::BecomeRoot { uid, gid });
+    }
+    steps.extend(view.steps);
+    if !of(Moment::CreateContainer).is_empty() {
+        steps.push(Step::ContainerHooks { moment: Moment::CreateContainer, hooks: of(Moment::CreateContainer) });
+    }
+    let sysctls = limits::sysctls(&mut draft, &ids)?;
+    if !sysctls.is_empty() {
+        steps.push(Step::Sysctls { values: sysctls });
+    }
+    steps.extend(no_user_namespaces(&mut draft)?);
+    steps.push(Step::Pivot { propagation: view.propagation });
+    if let Some(name) = hostname(&mut draft)? {
+        steps.push(Step::Hostname { name });
+    }
+    if let Some(name) = bundle.spec.domainname() {
+        if !draft.ns.is_own(Ns::Uts) {
+            return Err(Error::new(
+                "config.json",
+                "domainname",
+                "set without a UTS namespace: it would rename the host",
+            ));
+        }
+        steps.push(Step::Domainname { name: name.clone() });
+    }
+    if draft.ns.is_new(Ns::Network) {
+        steps.push(Step::Loopback);
+    }
+    let rlimits = limits::rlimits(&mut draft, &process);
+    if !rlimits.is_empty() {
+        steps.push(Step::Rlimits { values: rlimits });
+    }
+    let tail = credentials::Tail { ids: &ids, caps, no_new_privs, filters, start_hooks: of(Moment::StartContainer) };
+    credentials::tail(&draft, &process, tail, &mut steps)?;
+
+    let later_hooks =
+        [Moment::Poststart, Moment::Poststop].into_iter().map(|m| (m, of(m))).filter(|(_, h)| !h.is_empty()).collect();
+    Ok(Plan {
+        id: options.id.clone(),
+        policy: policy.name.clone(),
+        findings: draft.findings,
+        cgroup: limits.path,
+        uid_map: ids.uids,
+        gid_map: ids.gids,
+        steps,
+        later_hooks,
+    })
+}
+
+/// Fields that nobody knows, and fields that stockade knows and does not do: never skipped in silence.
+fn refuse_unknown(draft: &mut Draft) -> Result<()> {
+    let spec = &draft.bundle.spec;
+    for path in draft.bundle.unknown.clone() {
+        if draft.policy.unknown_fields == Above::Refuse {
+            return Err(draft.refuse(
+                &path,
+                "a field that the specification does not have",
+                "it would be skipped",
+                "unknownFields",
+            ));
+        }
+        draft.find("unknownFields", &path, "set", "ignored", "not a field of the specification as stockade knows it");
+    }
+    // (field, whether it is asked, whether isolation hangs on it)
+    let mut missing: Vec<(&str, bool, bool)> = vec![
+        ("solaris", spec.solaris().is_some(), true),
+        ("windows", spec.windows().is_some(), true),
+        ("vm", spec.vm().is_some(), true),
+        ("zos", spec.zos().is_some(), true),
+    ];
+    let text = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
+    if let Some(p) = spec.process() {
+        missing.extend([
+            ("process.apparmorProfile", text(p.apparmor_profile()), true),
+            ("process.selinuxLabel", text(p.selinux_label()), true),
+            ("process.scheduler", p.scheduler().is_some(), false),
+            ("process.ioPriority", p.io_priority().is_some(), false),
+            ("process.execCPUAffinity", p.exec_cpu_affinity().is_some(), false),
+            ("process.commandLine", text(p.command_line()), true),
+        ]);
+    }
+    if let Some(l) = spec.linux() {
+        missing.extend([
+            ("linux.mountLabel", text(l.mount_label()), true),
+            ("linux.intelRdt", l.intel_rdt().is_some(), true),
+            ("linux.personality", l.personality().is_some(), true),
+            ("linux.timeOffsets", l.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), true),
+            ("linux.netDevices", l.net_devices().as_ref().is_some_and(|o| !o.is_empty()), true),
+            ("linux.memoryPolicy", l.memory_policy().is_some(), false),
+        ]);
+    }
+    for (field, asked, isolates) in missing {
+        if !asked {
+            continue;
+        }
+        if isolates || draft.policy.unknown_fields == Above::Refuse {
+            return Err(Error::new(
+                format!("policy {}", draft.policy.name),
+                field,
+                "stockade does not implement this field yet",
+            )
+            .hint("a launch without it would not be what the config asks; remove the field"));
+        }
+        draft.find("unknownFields", field, "set", "ignored", "stockade does not implement this field yet");
+    }
+    Ok(())
+}
+
+fn namespaces(draft: &mut Draft) -> Result<Namespaces> {
+    let mut ns = Namespaces::default();
+    let listed = draft.bundle.spec.linux().as_ref().and_then(|l| l.namespaces().clone()).unwrap_or_default();
+    for (i, entry) in listed.iter().enumerate() {
+        let kind = Ns::from_oci(entry.typ());
+        match entry.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            None => ns.new.push(kind),
+            Some(path) => {
+                let field = format!("linux.namespaces[{i}].path");
+                if draft.policy.namespaces.joined != Above::Allow {
+                    return Err(draft.refuse(
+                        &field,
+                        &path.display().to_string(),
+                        "a namespace of others is shared with them",
+                        "namespaces.joined",
+                    ));
+                }
+                if matches!(kind, Ns::User | Ns::Mount) {
+                    return Err(Error::new(
+                        "config.json",
+                        field,
+                        format!("joining a {} namespace is not implemented yet", kind.name()),
+                    ));
+                }
+                ns.joined.push((kind, path.clone()));
+            }
+        }
+    }
+    for kind in Ns::ALL {
+        if !ns.is_own(kind) && draft.policy.namespaces.silent.iter().any(|n| n == kind.name()) {
+            ns.new.push(kind);
+            draft.find(
+                "namespaces.silent",
+                "linux.namespaces",
+                "silent",
+                &format!("a new {} namespace", kind.name()),
+                "what is not isolated is the host's",
+            );
+        }
+    }
+    ns.new.sort();
+    if !ns.is_new(Ns::Mount) {
+        return Err(Error::new(
+            "config.json",
+            "linux.namespaces",
+            "no mount namespace: the root would change for the host",
+        )
+        .hint("add {\"type\": \"mount\"}"));
+    }
+    if !draft.host.privileged() && !ns.is_own(Ns::User) {
+        return Err(Error::new(
+            "config.json",
+            "linux.namespaces",
+            "no user namespace, and an ordinary user cannot make the others without one",
+        )
+        .hint("add {\"type\": \"user\"}, or use the policy strict, which adds it"));
+    }
+    if ns.is_new(Ns::Time) && draft.host.kernel_version() < (5, 6) {
+        ns.new.retain(|n| *n != Ns::Time);
+        draft.find("host", "linux.namespaces", "time", "the host's", "time namespaces came with Linux 5.6");
+    }
+    Ok(ns)
+}
+
+fn hostname(draft: &mut Draft) -> Result<Option<String>> {
+    let own = draft.ns.is_own(Ns::Uts);
+    match draft.bundle.spec.hostname().as_deref().filter(|n| !n.is_empty()) {
+        Some(_) if !own => {
+            Err(Error::new("config.json", "hostname", "set without a UTS namespace: it would rename the host")
+                .hint("add {\"type\": \"uts\"} to linux.namespaces"))
+        }
+        Some(name) => Ok(Some(name.to_owned())),
+        // Under a policy that invents the namespace, the host's name would still be readable in it.
+        None if draft.ns.is_new(Ns::Uts) && draft.policy.namespaces.silent.iter().any(|n| n == "uts") => {
+            let id = draft.options.id.get(..64).unwrap_or(&draft.options.id).to_owned();
+            draft.find(
+                "namespaces.silent",
+                "hostname",
+                "silent",
+                &id,
+                "a new UTS namespace starts with the host's name",
+            );
+            Ok(Some(id))
+        }
+        None => Ok(None),
+    }
+}
+
+fn no_user_namespaces(draft: &mut Draft) -> Result<Option<Step>> {
+    if draft.policy.user_namespaces_inside == Above::Allow {
+        return Ok(None);
+    }
+    if !draft.ns.is_new(Ns::User) {
+        // The sysctl would be the host's, or another container's.
+        draft.find(
+            "userNamespacesInside",
+            "linux.namespaces",
+            "silent",
+            "only the seccomp profile stands against user namespaces inside",
+            "max_user_namespaces can be written only in a user namespace of this launch",
+        );
+        return Ok(None);
+    }
+    // EPERM alone would say nothing. A private procfs is refused with EPERM exactly when our own /proc is masked, and a
+    // masked /proc makes the container's own procfs mount fail just the same, so this step is not tried but done.
+    Ok(Some(Step::NoUserNamespaces))
+}
+
+fn hooks(draft: &Draft) -> Result<Vec<(Moment, Vec<Hook>)>> {
+    let Some(hooks) = draft.bundle.spec.hooks() else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    #[allow(deprecated)]
+    let kinds = [
+        (Moment::Prestart, hooks.prestart()),
+        (Moment::CreateRuntime, hooks.create_runtime()),
+        (Moment::CreateContainer, hooks.create_container()),
+        (Moment::StartContainer, hooks.start_container()),
+        (Moment::Poststart, hooks.poststart()),
+        (Moment::Poststop, hooks.poststop()),
+    ];
+    for (moment, list) in kinds {
+        let list = list.as_deref().unwrap_or_default();
+        if list.is_empty() {
+            continue;
+        }
+        let field = format!("hooks.{}", moment.name());
+        if draft.policy.hooks != Above::Allow {
+            return Err(draft.refuse(
+                &field,
+                &list[0].path().display().to_string(),
+                "a hook is code that runs with the runtime's rights",
+                "hooks",
+            ));
+        }
+        let ready = list.iter().enumerate().map(|(i, h)| hook(&format!("{field}[{i}]"), h)).collect::<Result<_>>()?;
+        all.push((moment, ready));
+    }
+    Ok(all)
+}
+
+fn hook(field: &str, hook: &OciHook) -> Result<Hook> {
+    if !hook.path().is_absolute() {
+        return Err(Error::new(
+            "config.json",
+            format!("{field}.path"),
+            format!("{:?} is not an absolute path", hook.path().display().to_string()),
+        ));
+    }
+    if let Some(n) = hook.timeout().filter(|n| *n <= 0) {
+        return Err(Error::new("config.json", format!("{field}.timeout"), format!("{n}: must be above 0 seconds")));
+    }
+    let args = match hook.args() {
+        Some(args) if !args.is_empty() => args.clone(),
+        _ => vec![hook.path().display().to_string()],
+    };
+    Ok(Hook { path: hook.path().clone(), args, env: hook.env().clone().unwrap_or_default(), timeout: hook.timeout() })
+}

@@ -1,0 +1,729 @@
+//! Decide: what the container sees: its root, its mounts, its devices, what is masked.
+//!
+//! Destinations stay as the container sees them; the executor resolves each by descriptor at the moment of use. Sources
+//! on the host are copied by a privileged parent before the clone (a mapped root could not reach them, and could not
+//! bind a part of a tree with mounts below); an ordinary user's child looks them up itself, with the same rights.
+
+use super::ids::Ids;
+use super::step::{Attr, Device, Source, Step};
+use super::{Draft, Ns, attr, finding};
+use crate::error::{Error, Result};
+use crate::policy::Above;
+use nix::errno::Errno;
+use oci_spec::runtime::{LinuxDeviceType, Mount};
+use std::path::{Component, Path, PathBuf};
+
+/// The slot of the root file system.
+pub const ROOTFS: usize = 0;
+
+/// The decision about what is seen.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The parent's steps before the clone.
+    pub sources: Vec<Step>,
+    /// The parent's steps that need the child's user namespace.
+    pub idmapped: Vec<Step>,
+    /// The child's steps before the pivot.
+    pub steps: Vec<Step>,
+    /// The propagation of the new root, where the config asks for one.
+    pub propagation: u64,
+}
+
+/// A mount whose options are understood.
+#[derive(Debug, Clone, Default)]
+struct Wish {
+    index: Option<usize>,
+    target: PathBuf,
+    fstype: String,
+    source: String,
+    bind: bool,
+    recursive: bool,
+    idmap: bool,
+    attr: Attr,
+    data: Vec<(String, String)>,
+}
+
+/// Decides the whole view.
+pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
+    let mut view = View::default();
+    let readonly = readonly_root(draft)?;
+    root(draft, ids, readonly, &mut view)?;
+
+    let config = draft.bundle.spec.mounts().clone().unwrap_or_default();
+    let mut wishes = Vec::with_capacity(config.len() + 6);
+    for (i, mount) in config.iter().enumerate() {
+        wishes.push(understand(draft, i, mount)?);
+    }
+    if draft.policy.mounts.fill_standard {
+        fill_standard(draft, &mut wishes);
+    }
+    harden(draft, &mut wishes);
+    let dev_is_bound = wishes.iter().any(|w| w.bind && w.target == Path::new("/dev"));
+    let mut late = Vec::new();
+    for wish in wishes {
+        place(draft, ids, wish, &mut view, &mut late)?;
+    }
+    if !dev_is_bound {
+        view.steps.push(devices(draft, ids)?);
+    }
+    let process = draft.bundle.process();
+    if process.terminal() == Some(true) {
+        let size = process.console_size().map(|s| (s.height() as u16, s.width() as u16));
+        view.steps.push(Step::Console { uid: process.user().uid(), gid: process.user().gid(), size });
+    }
+    view.steps.extend(late);
+    let (masked, frozen) = covered(draft);
+    if !frozen.is_empty() {
+        view.steps.push(Step::ReadonlyPaths { paths: frozen });
+    }
+    if !masked.is_empty() {
+        view.steps.push(Step::Mask { paths: masked });
+    }
+    if readonly {
+        view.steps.push(Step::SetAttr { target: "/".into(), attr: Attr::set(attr::RDONLY) });
+    }
+    Ok(view)
+}
+
+fn readonly_root(draft: &mut Draft) -> Result<bool> {
+    let rule = draft.policy.readonly_root;
+    match draft.bundle.spec.root().as_ref().and_then(|r| r.readonly()) {
+        Some(true) => Ok(true),
+        Some(false) => match rule.explicit_false {
+            Above::Allow => Ok(false),
+            Above::Refuse => {
+                Err(draft.refuse("root.readonly", "false", "the image could be changed from inside", "readonlyRoot"))
+            }
+            Above::Tighten => {
+                draft.find("readonlyRoot", "root.readonly", "false", "true", "the image could be changed from inside");
+                Ok(true)
+            }
+        },
+        None => {
+            if rule.silent {
+                draft.find("readonlyRoot", "root.readonly", "silent", "true", "the image could be changed from inside");
+            }
+            Ok(rule.silent)
+        }
+    }
+}
+
+fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<()> {
+    let path = draft.bundle.rootfs.clone();
+    let flags = draft.policy.mounts;
+    let mut set = Attr::default();
+    if flags.nosuid {
+        set.set_below |= attr::NOSUID;
+    }
+    if flags.nodev {
+        set.set_below |= attr::NODEV;
+    }
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone()).unwrap_or_default();
+    let (flag, below) = match asked.as_str() {
+        "" | "private" | "rprivate" => (attr::MS_PRIVATE, true),
+        "slave" => (attr::MS_SLAVE, false),
+        "rslave" => (attr::MS_SLAVE, true),
+        "shared" => (attr::MS_SHARED, false),
+        "rshared" => (attr::MS_SHARED, true),
+        "unbindable" => (attr::MS_UNBINDABLE, false),
+        "runbindable" => (attr::MS_UNBINDABLE, true),
+        other => {
+            return Err(Error::new(
+                "config.json",
+                "linux.rootfsPropagation",
+                format!("{other:?} is not a propagation"),
+            )
+            .hint("private, slave, shared, unbindable, each also with an r in front"));
+        }
+    };
+    connected(draft, "linux.rootfsPropagation", &asked, flag)?;
+    // pivot_root refuses a shared root: it becomes shared afterwards.
+    set.propagation = if flag == attr::MS_PRIVATE { attr::MS_PRIVATE } else { attr::MS_SLAVE };
+    set.propagation_below = below;
+    if flag != attr::MS_PRIVATE {
+        view.propagation = flag;
+    }
+
+    view.steps.push(Step::Detach { propagation: if flag == attr::MS_PRIVATE { flag } else { attr::MS_SLAVE } });
+    // A mapped root may be unable to walk to the rootfs, so its mount goes on top of "/", which is always reachable.
+    // createContainer hooks look for the rootfs where the state says it is.
+    let hooked = draft
+        .bundle
+        .spec
+        .hooks()
+        .as_ref()
+        .is_some_and(|h| h.create_container().as_ref().is_some_and(|l| !l.is_empty()));
+    let at = if hooked { path.clone() } else { "/".into() };
+    // Mounts below the rootfs would keep their own flags: a read-only root does not take them along.
+    let recursive = !(readonly && flags.recursive_readonly);
+    if !draft.host.privileged() {
+        view.steps.push(Step::AttachRootfs { source: Source::Path(path), at, recursive, attr: set });
+        return Ok(());
+    }
+    view.steps.push(Step::AttachRootfs { source: Source::Slot(ROOTFS), at, recursive, attr: Attr::default() });
+    let plain = Step::CloneSource { slot: ROOTFS, path: path.clone(), recursive, attr: set };
+    if !ids.invented {
+        view.sources.push(plain);
+    } else if readonly {
+        let or = finding(
+            "host",
+            "root.path",
+            "silent",
+            "the rootfs with its owners unmapped",
+            "its file system cannot be idmapped; what only its owner may read is out of reach: chown it to the container's ids, or give uidMappings",
+        );
+        let step = Step::Idmap { slot: ROOTFS, path, recursive, attr: set };
+        view.idmapped.push(Step::Try {
+            step: Box::new(step),
+            on: vec![Errno::EINVAL],
+            or: Box::new(plain),
+            finding: or,
+        });
+    } else {
+        draft.find(
+            "readonlyRoot",
+            "root.readonly",
+            "false",
+            "a writable rootfs with its owners unmapped",
+            "idmapped and writable, the container could leave setuid files of host root on the disk",
+        );
+        view.sources.push(plain);
+    }
+    Ok(())
+}
+
+/// Mount events between host and container.
+fn connected(draft: &Draft, field: &str, asked: &str, flag: u64) -> Result<()> {
+    if matches!(flag, attr::MS_SHARED | attr::MS_SLAVE) && draft.policy.propagation != Above::Allow {
+        return Err(draft.refuse(field, asked, "mounts would travel between host and container", "propagation"));
+    }
+    Ok(())
+}
+
+/// `/a/./b/../c` -> `/a/c`, always absolute: what the kernel's in-root resolution would make of it without links.
+pub fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+const FLAGS: [(&str, u64, bool); 18] = [
+    ("ro", attr::RDONLY, true),
+    ("rw", attr::RDONLY, false),
+    ("nosuid", attr::NOSUID, true),
+    ("suid", attr::NOSUID, false),
+    ("nodev", attr::NODEV, true),
+    ("dev", attr::NODEV, false),
+    ("noexec", attr::NOEXEC, true),
+    ("exec", attr::NOEXEC, false),
+    ("noatime", attr::NOATIME, true),
+    ("atime", attr::NOATIME, false),
+    ("strictatime", attr::STRICTATIME, true),
+    ("nostrictatime", attr::STRICTATIME, false),
+    ("relatime", attr::NOATIME | attr::STRICTATIME, false),
+    ("norelatime", 0, false),
+    ("nodiratime", attr::NODIRATIME, true),
+    ("diratime", attr::NODIRATIME, false),
+    ("nosymfollow", attr::NOSYMFOLLOW, true),
+    ("symfollow", attr::NOSYMFOLLOW, false),
+];
+
+const PROPAGATION: [(&str, u64); 4] = [
+    ("private", attr::MS_PRIVATE),
+    ("slave", attr::MS_SLAVE),
+    ("shared", attr::MS_SHARED),
+    ("unbindable", attr::MS_UNBINDABLE),
+];
+
+fn understand(draft: &mut Draft, index: usize, mount: &Mount) -> Result<Wish> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    let mut wish = Wish {
+        index: Some(index),
+        target: normal(mount.destination()),
+        fstype: mount.typ().clone().unwrap_or_default(),
+        source: mount.source().as_ref().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        ..Wish::default()
+    };
+    if wish.target == Path::new("/") {
+        return Err(Error::new("config.json", field("destination"), "would cover the root file system"));
+    }
+    for (j, option) in mount.options().iter().flatten().enumerate() {
+        let here = format!("mounts[{index}].options[{j}]");
+        let (below, plain) = match option.strip_prefix('r') {
+            Some(rest) if FLAGS.iter().any(|(n, ..)| *n == rest) && !FLAGS.iter().any(|(n, ..)| n == option) => {
+                (true, rest)
+            }
+            _ => (false, option.as_str()),
+        };
+        if let Some((_, bits, on)) = FLAGS.iter().find(|(n, ..)| *n == plain) {
+            let a = &mut wish.attr;
+            let atime = bits & attr::ATIME != 0 || plain == "relatime";
+            if *on {
+                a.set |= bits;
+                a.clear &= !bits;
+                if below {
+                    a.set_below |= bits;
+                    a.clear_below &= !bits;
+                }
+            } else {
+                a.set &= !bits;
+                a.set_below &= !bits;
+                if below {
+                    a.clear_below |= bits;
+                }
+            }
+            if atime && (*on || plain == "relatime") {
+                // One mode replaces another: the whole mask is cleared first.
+                a.clear |= attr::ATIME;
+                if below {
+                    a.clear_below |= attr::ATIME;
+                }
+            }
+            continue;
+        }
+        let (deep, word) = match option.strip_prefix('r') {
+            Some(rest) if PROPAGATION.iter().any(|(n, _)| *n == rest) => (true, rest),
+            _ => (false, option.as_str()),
+        };
+        if let Some((_, flag)) = PROPAGATION.iter().find(|(n, _)| *n == word) {
+            connected(draft, &here, option, *flag)?;
+            wish.attr.propagation = *flag;
+            wish.attr.propagation_below = deep;
+            continue;
+        }
+        match option.as_str() {
+            "bind" => wish.bind = true,
+            "rbind" => {
+                wish.bind = true;
+                wish.recursive = true;
+            }
+            "idmap" => wish.idmap = true,
+            "ridmap" => {
+                return Err(Error::new("config.json", here, "ridmap is not implemented yet"));
+            }
+            "tmpcopyup" => return Err(Error::new("config.json", here, "tmpcopyup is not implemented yet")),
+            "defaults" | "async" | "nomand" | "noiversion" | "loud" => {}
+            "remount" | "move" => {
+                return Err(Error::new(
+                    "config.json",
+                    here,
+                    format!("{option:?} changes a mount and does not make one"),
+                ));
+            }
+            _ => {
+                let (key, value) = option.split_once('=').unwrap_or((option, ""));
+                wish.data.push((key.to_owned(), value.to_owned()));
+            }
+        }
+    }
+    if wish.fstype == "bind" {
+        wish.bind = true;
+    }
+    if mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+    {
+        return Err(Error::new(
+            "config.json",
+            field("uidMappings"),
+            "id maps of a single mount are not implemented yet",
+        )
+        .hint("the option idmap takes the container's own map"));
+    }
+    if wish.bind {
+        if wish.source.is_empty() {
+            return Err(Error::new("config.json", field("source"), "missing: a bind needs one"));
+        }
+        if !wish.data.is_empty() {
+            let names: Vec<_> = wish.data.iter().map(|(k, _)| k.as_str()).collect();
+            return Err(Error::new(
+                "config.json",
+                field("options"),
+                format!("{} means nothing for a bind", names.join(",")),
+            ));
+        }
+    } else if wish.fstype.is_empty() {
+        return Err(Error::new("config.json", field("type"), "missing: neither a file system nor a bind"));
+    }
+    if wish.idmap && !(wish.bind && draft.ns.is_new(Ns::User)) {
+        return Err(Error::new("config.json", field("options"), "idmap needs a bind and a new user namespace"));
+    }
+    proc_is_proc(&wish, &field("destination"))?;
+    Ok(wish)
+}
+
+/// Nothing goes on top of /proc but procfs, and inside it only files that are there to be replaced (CVE-2019-16884:
+/// a mount there makes us, or a security module, write to a file of the image's choice).
+fn proc_is_proc(wish: &Wish, field: &str) -> Result<()> {
+    const REPLACEABLE: [&str; 10] = [
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+    ];
+    let refuse = |why: &str| {
+        Err(Error::new("config.json", field, format!("{}: {why}", wish.target.display())).hint("see CVE-2019-16884"))
+    };
+    if let Ok(inside) = wish.target.strip_prefix("/proc") {
+        let inside = inside.to_string_lossy();
+        if inside.is_empty() {
+            let whole = wish.bind && wish.source == "/proc";
+            if wish.fstype != "proc" && !whole {
+                return refuse("only a procfs may be mounted on /proc");
+            }
+        } else if !REPLACEABLE.contains(&inside.as_ref()) {
+            return refuse("a mount inside /proc would hide a file of the kernel");
+        }
+    }
+    Ok(())
+}
+
+/// Mounts that programs expect, where the config has none: each where a silent config would show the host's or nothing.
+fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
+    let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let option = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+    let standard: [(&str, &str, u64, Vec<(String, String)>); 6] = [
+        ("/proc", "proc", strict, vec![]),
+        ("/dev", "tmpfs", attr::NOSUID | attr::NOEXEC, vec![option("mode", "755"), option("size", "64k")]),
+        (
+            "/dev/pts",
+            "devpts",
+            attr::NOSUID | attr::NOEXEC,
+            vec![option("newinstance", ""), option("ptmxmode", "0666"), option("mode", "0620"), option("gid", "5")],
+        ),
+        ("/dev/shm", "tmpfs", strict, vec![option("mode", "1777"), option("size", "64m")]),
+        ("/dev/mqueue", "mqueue", strict, vec![]),
+        ("/sys", "sysfs", strict | attr::RDONLY, vec![]),
+    ];
+    let mut filled = Vec::new();
+    for (target, fstype, set, data) in standard {
+        let target = PathBuf::from(target);
+        if wishes.iter().any(|w| w.target == target) {
+            continue;
+        }
+        // After what it lies in, before what lies in it.
+        let after = wishes.iter().rposition(|w| target.starts_with(&w.target)).map_or(0, |i| i + 1);
+        filled.push(target.display().to_string());
+        wishes.insert(
+            after,
+            Wish {
+                target,
+                fstype: fstype.into(),
+                source: fstype.into(),
+                attr: Attr::set(set),
+                data,
+                ..Wish::default()
+            },
+        );
+    }
+    if !filled.is_empty() {
+        draft.find(
+            "mounts.fillStandard",
+            "mounts",
+            "silent",
+            &filled.join(" "),
+            "programs expect them, and these are the container's own",
+        );
+    }
+}
+
+/// nosuid, nodev, noexec and recursive read-only, where the policy wants them.
+fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
+    let rule = draft.policy.mounts;
+    let mut tightened: Vec<String> = Vec::new();
+    for wish in wishes.iter_mut() {
+        let mut add = 0;
+        if rule.nosuid {
+            add |= attr::NOSUID;
+        }
+        // A device node bound by itself is refused by the rule on devices; devpts would be useless with nodev.
+        if rule.nodev
+            && !matches!(wish.fstype.as_str(), "devpts")
+            && !(wish.fstype == "tmpfs" && wish.target == Path::new("/dev"))
+        {
+            add |= attr::NODEV;
+        }
+        if rule.noexec
+            && !wish.bind
+            && matches!(wish.fstype.as_str(), "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2")
+        {
+            add |= attr::NOEXEC;
+        }
+        let new = add & !wish.attr.set;
+        wish.attr.set |= add;
+        if wish.recursive {
+            wish.attr.set_below |= add;
+            if rule.recursive_readonly && wish.attr.set & attr::RDONLY != 0 {
+                wish.attr.set_below |= attr::RDONLY;
+            }
+        }
+        if new != 0 && wish.index.is_some() {
+            tightened.push(format!("{} {}", wish.target.display(), Attr::set(new).words()));
+        }
+    }
+    if !tightened.is_empty() {
+        draft.find(
+            "mounts",
+            "mounts",
+            "without",
+            &tightened.join(", "),
+            "a correct workload does not need what these flags take away",
+        );
+    }
+}
+
+fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &mut Vec<Step>) -> Result<()> {
+    let field = wish.index.map_or_else(|| "mounts".to_owned(), |i| format!("mounts[{i}]"));
+    if wish.bind {
+        return bind(draft, &field, wish, view);
+    }
+    match wish.fstype.as_str() {
+        "cgroup" | "cgroup2" => return cgroup(draft, &field, wish, view),
+        "sysfs" if draft.ns.is_new(Ns::User) && !draft.ns.is_new(Ns::Network) => {
+            draft.find(
+                "host",
+                &field,
+                "sysfs",
+                "the host's /sys, read-only",
+                "sysfs shows the network namespace, and this one is not the container's own",
+            );
+            wish.source = "/sys".into();
+            wish.recursive = true;
+            wish.attr.set_below |= wish.attr.set | attr::RDONLY;
+            wish.attr.set |= attr::RDONLY;
+            return bind(draft, &field, wish, view);
+        }
+        "proc" if draft.ns.is_new(Ns::User) && !draft.ns.is_new(Ns::Pid) => {
+            return Err(Error::new(
+                "config.json",
+                field,
+                "a procfs needs a new pid namespace beside the new user namespace",
+            ));
+        }
+        _ => {}
+    }
+    // Options with an id that nobody has outside are EINVAL.
+    let mut kept = Vec::new();
+    for (key, value) in std::mem::take(&mut wish.data) {
+        let unmapped = match (key.as_str(), value.parse::<u32>()) {
+            ("gid", Ok(gid)) => !ids.maps_gid(gid),
+            ("uid", Ok(uid)) => {
+                !ids.uids.is_empty() && !ids.uids.iter().any(|m| uid >= m.inside && uid - m.inside < m.count)
+            }
+            _ => false,
+        };
+        if unmapped {
+            draft.find("host", &field, &format!("{key}={value}"), "without it", "this id has no id outside");
+        } else {
+            kept.push((key, value));
+        }
+    }
+    // What has to be filled first becomes read-only last.
+    if wish.fstype == "tmpfs" && wish.attr.set & attr::RDONLY != 0 {
+        wish.attr.set &= !attr::RDONLY;
+        late.push(Step::SetAttr { target: wish.target.clone(), attr: Attr::set(attr::RDONLY) });
+    }
+    view.steps.push(Step::Filesystem {
+        fstype: wish.fstype,
+        source: wish.source,
+        target: wish.target,
+        options: kept,
+        attr: wish.attr,
+    });
+    Ok(())
+}
+
+fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {
+    let path = draft.bundle.dir.join(&wish.source);
+    let Wish { target, recursive, attr, idmap, .. } = wish;
+    if !draft.host.privileged() {
+        if idmap {
+            return Err(Error::new("config.json", field, "idmap needs a privileged runtime")
+                .hint("an ordinary user's own files already appear as root's inside"));
+        }
+        view.steps.push(Step::Bind { source: Source::Path(path), target, recursive, attr });
+        return Ok(());
+    }
+    let slot = 1 + view.sources.iter().chain(&view.idmapped).filter(|s| !is_rootfs(s)).count();
+    if idmap {
+        view.idmapped.push(Step::Idmap { slot, path, recursive, attr });
+    } else {
+        view.sources.push(Step::CloneSource { slot, path, recursive, attr });
+    }
+    view.steps.push(Step::Bind { source: Source::Slot(slot), target, recursive, attr: Attr::default() });
+    Ok(())
+}
+
+fn is_rootfs(step: &Step) -> bool {
+    match step {
+        Step::CloneSource { slot, .. } | Step::Idmap { slot, .. } => *slot == ROOTFS,
+        Step::Try { step, .. } => is_rootfs(step),
+        _ => false,
+    }
+}
+
+/// The cgroup tree inside: cgroup2 in a cgroup namespace of its own, else a view of the host's, read-only.
+fn cgroup(draft: &mut Draft, field: &str, mut wish: Wish, view: &mut View) -> Result<()> {
+    if draft.ns.is_new(Ns::Cgroup) {
+        view.steps.push(Step::Filesystem {
+            fstype: "cgroup2".into(),
+            source: "cgroup2".into(),
+            target: wish.target,
+            options: Vec::new(),
+            attr: wish.attr,
+        });
+        return Ok(());
+    }
+    let Some(mount) = draft.host.cgroup.mount.clone() else {
+        draft.find("host", field, "cgroup", "nothing", "cgroup v2 is not mounted on this host");
+        return Ok(());
+    };
+    draft.find(
+        "host",
+        field,
+        "cgroup",
+        "the host's cgroup tree, read-only",
+        "without a cgroup namespace of its own a writable one would be the host's (CVE-2023-25809)",
+    );
+    wish.source = mount.display().to_string();
+    wish.recursive = true;
+    wish.attr.set |= attr::RDONLY;
+    wish.attr.set_below |= wish.attr.set;
+    bind(draft, field, wish, view)
+}
+
+fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
+    let node = |name: &str, major, minor| Device {
+        path: Path::new("/dev").join(name),
+        kind: 'c',
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    };
+    let mut nodes = vec![
+        node("null", 1, 3),
+        node("zero", 1, 5),
+        node("full", 1, 7),
+        node("random", 1, 8),
+        node("urandom", 1, 9),
+        node("tty", 5, 0),
+    ];
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.devices().clone()).unwrap_or_default();
+    for (i, device) in asked.iter().enumerate() {
+        let path = normal(device.path());
+        let field = format!("linux.devices[{i}]");
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => 'c',
+            LinuxDeviceType::B => 'b',
+            LinuxDeviceType::P => 'p',
+            LinuxDeviceType::A => {
+                return Err(Error::new(
+                    "config.json",
+                    format!("{field}.type"),
+                    "\"a\" is not a node; c, u, b or p are",
+                ));
+            }
+        };
+        let node = Device {
+            path,
+            kind,
+            major: device.major() as u32,
+            minor: device.minor() as u32,
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        };
+        if let Some(same) = nodes.iter_mut().find(|n| n.path == node.path) {
+            if (same.kind, same.major, same.minor) == (node.kind, node.major, node.minor) {
+                *same = node;
+                continue;
+            }
+            return Err(Error::new(
+                "config.json",
+                field,
+                format!("{} is another device there already", node.path.display()),
+            ));
+        }
+        let console = node.path == Path::new("/dev/console") || node.path == Path::new("/dev/ptmx");
+        if console {
+            // Made by the console step and by devpts.
+            continue;
+        }
+        if draft.policy.devices != Above::Allow {
+            return Err(draft.refuse(
+                &field,
+                &format!("{} ({} {}:{})", node.path.display(), kind, node.major, node.minor),
+                "a device of the host beyond the specification's own",
+                "devices",
+            ));
+        }
+        nodes.push(node);
+    }
+    let bind = !ids.uids.is_empty() || !draft.host.initial_userns;
+    let link = |target: &str, path: &str| (target.to_owned(), PathBuf::from(path));
+    let links = vec![
+        link("/proc/self/fd", "/dev/fd"),
+        link("/proc/self/fd/0", "/dev/stdin"),
+        link("/proc/self/fd/1", "/dev/stdout"),
+        link("/proc/self/fd/2", "/dev/stderr"),
+        link("pts/ptmx", "/dev/ptmx"),
+    ];
+    Ok(Step::Devices { nodes, bind, links })
+}
+
+/// Masked and read-only paths: the config's and the policy's together.
+fn covered(draft: &mut Draft) -> (Vec<String>, Vec<String>) {
+    let linux = draft.bundle.spec.linux().clone();
+    let policy = draft.policy;
+    let mut unite = |field: &str, rule: &str, asked: Option<Vec<String>>, floor: &[String]| {
+        let silent = asked.is_none();
+        let mut paths = asked.unwrap_or_default();
+        let more: Vec<String> = floor.iter().filter(|p| !paths.contains(p)).cloned().collect();
+        if !more.is_empty() {
+            let asked = if silent { "silent" } else { "a list without them" };
+            draft.find(rule, field, asked, &more.join(" "), "kernel files that tell or do too much");
+        }
+        paths.extend(more);
+        paths
+    };
+    let masked = unite(
+        "linux.maskedPaths",
+        "maskedPaths",
+        linux.as_ref().and_then(|l| l.masked_paths().clone()),
+        &policy.masked_paths,
+    );
+    let frozen = unite(
+        "linux.readonlyPaths",
+        "readonlyPaths",
+        linux.as_ref().and_then(|l| l.readonly_paths().clone()),
+        &policy.readonly_paths,
+    );
+    (masked, frozen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_plain_without_leaving_the_root() {
+        for (from, to) in [("/a/../../b", "/b"), ("a/./b", "/a/b"), ("/", "/"), ("/proc/../proc", "/proc")] {
+            assert_eq!(normal(Path::new(from)), Path::new(to), "{from}");
+        }
+    }
+}

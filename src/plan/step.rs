@@ -1,0 +1,722 @@
+//! Decide: the vocabulary of a launch.
+//!
+//! A `Step` is one thought: "mount proc here", "drop the bounding set". It holds paths as the container sees them, never
+//! a resolved one, and numbers of slots for the descriptors that exist only at run time. Each kind of step knows who
+//! does it, how to say itself in a line, why it is done and which attack it answers; `explain` prints exactly that.
+
+use crate::cgroup::device;
+use crate::host::Range;
+use nix::errno::Errno;
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// A namespace type, in the order in which setns wants them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ns {
+    /// user_namespaces(7)
+    User,
+    /// mount_namespaces(7)
+    Mount,
+    /// pid_namespaces(7)
+    Pid,
+    /// network_namespaces(7)
+    Network,
+    /// ipc_namespaces(7)
+    Ipc,
+    /// uts_namespaces(7)
+    Uts,
+    /// cgroup_namespaces(7)
+    Cgroup,
+    /// time_namespaces(7)
+    Time,
+}
+
+impl Ns {
+    /// All of them.
+    pub const ALL: [Ns; 8] = [Ns::User, Ns::Mount, Ns::Pid, Ns::Network, Ns::Ipc, Ns::Uts, Ns::Cgroup, Ns::Time];
+
+    /// The specification's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ns::User => "user",
+            Ns::Mount => "mount",
+            Ns::Pid => "pid",
+            Ns::Network => "network",
+            Ns::Ipc => "ipc",
+            Ns::Uts => "uts",
+            Ns::Cgroup => "cgroup",
+            Ns::Time => "time",
+        }
+    }
+
+    /// The name of its file in /proc/PID/ns.
+    pub fn file(self) -> &'static str {
+        match self {
+            Ns::Mount => "mnt",
+            Ns::Network => "net",
+            other => other.name(),
+        }
+    }
+
+    /// Its CLONE_NEW* flag.
+    pub fn flag(self) -> u64 {
+        match self {
+            Ns::User => 0x1000_0000,
+            Ns::Mount => 0x2_0000,
+            Ns::Pid => 0x2000_0000,
+            Ns::Network => 0x4000_0000,
+            Ns::Ipc => 0x800_0000,
+            Ns::Uts => 0x400_0000,
+            Ns::Cgroup => 0x200_0000,
+            Ns::Time => crate::plan::CLONE_NEWTIME,
+        }
+    }
+
+    /// From the specification's enum.
+    pub fn from_oci(typ: LinuxNamespaceType) -> Ns {
+        match typ {
+            LinuxNamespaceType::User => Ns::User,
+            LinuxNamespaceType::Mount => Ns::Mount,
+            LinuxNamespaceType::Pid => Ns::Pid,
+            LinuxNamespaceType::Network => Ns::Network,
+            LinuxNamespaceType::Ipc => Ns::Ipc,
+            LinuxNamespaceType::Uts => Ns::Uts,
+            LinuxNamespaceType::Cgroup => Ns::Cgroup,
+            LinuxNamespaceType::Time => Ns::Time,
+        }
+    }
+}
+
+/// A line of a uid_map or gid_map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct IdMap {
+    /// The first id inside.
+    pub inside: u32,
+    /// The first id outside, in the runtime's user namespace.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl IdMap {
+    /// The range of ids on the host's side.
+    pub fn outside_range(&self) -> Range {
+        Range { start: self.outside, count: self.count }
+    }
+}
+
+/// Flags of a mount, as mount_setattr(2) names them: what is added, what is cleared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Attr {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// To set on the mounts below, too.
+    pub set_below: u64,
+    /// To clear on the mounts below, too.
+    pub clear_below: u64,
+    /// `MS_PRIVATE` and so on, without `MS_REC`; 0: private.
+    pub propagation: u64,
+    /// The propagation reaches the mounts below.
+    pub propagation_below: bool,
+}
+
+impl Attr {
+    /// Only flags to add.
+    pub fn set(set: u64) -> Attr {
+        Attr { set, ..Attr::default() }
+    }
+
+    /// The flags in words: `ro,nosuid,nodev`.
+    pub fn words(&self) -> String {
+        const NAMES: [(u64, &str); 8] = [
+            (crate::plan::attr::RDONLY, "ro"),
+            (crate::plan::attr::NOSUID, "nosuid"),
+            (crate::plan::attr::NODEV, "nodev"),
+            (crate::plan::attr::NOEXEC, "noexec"),
+            (crate::plan::attr::NOATIME, "noatime"),
+            (crate::plan::attr::STRICTATIME, "strictatime"),
+            (crate::plan::attr::NODIRATIME, "nodiratime"),
+            (crate::plan::attr::NOSYMFOLLOW, "nosymfollow"),
+        ];
+        let mut words: Vec<String> = Vec::new();
+        for (bit, name) in NAMES {
+            if self.set_below & bit != 0 {
+                words.push(format!("r{name}"));
+            } else if self.set & bit != 0 {
+                words.push(name.to_owned());
+            }
+        }
+        words.join(",")
+    }
+}
+
+/// Where a bind comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A detached mount that the parent prepared, by the number of its slot.
+    Slot(usize),
+    /// A path of the host, which the child looks up in its own copy of the host's mounts.
+    Path(PathBuf),
+}
+
+/// A device node of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// Its path in the container.
+    pub path: PathBuf,
+    /// 'c', 'b' or 'p'.
+    pub kind: char,
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+    /// The permission bits.
+    pub mode: u32,
+    /// The owner inside.
+    pub uid: u32,
+    /// The group inside.
+    pub gid: u32,
+}
+
+/// A hook of the config, ready to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Hook {
+    /// The program, absolute.
+    pub path: PathBuf,
+    /// Its arguments, the first being its name.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<String>,
+    /// Seconds after which it is killed and has failed.
+    pub timeout: Option<i64>,
+}
+
+/// The moments of the specification at which hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Moment {
+    /// Deprecated form of createRuntime; what Docker's networking uses.
+    Prestart,
+    /// After the namespaces exist, before pivot_root, in the runtime's namespaces.
+    CreateRuntime,
+    /// The same moment in the container's mount namespace.
+    CreateContainer,
+    /// Before the workload's execve, inside the container.
+    StartContainer,
+    /// After the workload has started, outside.
+    Poststart,
+    /// After the container was deleted, outside.
+    Poststop,
+}
+
+impl Moment {
+    /// The specification's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Prestart => "prestart",
+            Moment::CreateRuntime => "createRuntime",
+            Moment::CreateContainer => "createContainer",
+            Moment::StartContainer => "startContainer",
+            Moment::Poststart => "poststart",
+            Moment::Poststop => "poststop",
+        }
+    }
+}
+
+/// The five capability sets, as bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Caps {
+    /// The most that any program in the container can ever get.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// May be put in force.
+    pub permitted: u64,
+    /// Survives an execve of a file with inheritable capabilities.
+    pub inheritable: u64,
+    /// Survives an execve by a user other than root.
+    pub ambient: u64,
+}
+
+/// A seccomp filter to be installed: the profile in force and the program compiled from it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Filter {
+    /// `default` or `linux.seccomp`.
+    pub profile: String,
+    /// How many instructions the program has.
+    pub instructions: usize,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub flags: u64,
+    /// The program.
+    #[serde(skip)]
+    pub program: Vec<libc_free::SockFilter>,
+    /// What it was compiled from.
+    #[serde(skip)]
+    pub source: Option<Box<LinuxSeccomp>>,
+}
+
+/// The classic-BPF instruction, under a name of its own so that plans need no `sys`.
+pub mod libc_free {
+    /// `struct sock_filter` of linux/filter.h.
+    pub use libc::sock_filter as SockFilter;
+}
+
+/// Who does a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Actor {
+    /// The runtime, on the host.
+    Parent,
+    /// The process that becomes the workload.
+    Child,
+}
+
+/// One step of a launch.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "the comment of a variant says what its fields are")]
+pub enum Step {
+    // ---- parent, before the clone
+    /// Write the intent record.
+    Record,
+    /// Copy a mount of the host into a slot, detached.
+    CloneSource { slot: usize, path: PathBuf, recursive: bool, attr: Attr },
+    /// Make the cgroup.
+    MakeCgroup { path: String, controllers: Vec<String> },
+    /// Write limits and read them back: (file, value).
+    Limits { values: Vec<(String, String)> },
+    /// Attach the device program.
+    DeviceProgram {
+        #[serde(serialize_with = "rules_as_text")]
+        rules: Vec<device::Rule>,
+    },
+    /// Enter namespaces of others, so that the clone is born in them.
+    Join { namespaces: Vec<(Ns, PathBuf)> },
+    /// Make the child.
+    Clone { namespaces: Vec<Ns>, into_cgroup: bool },
+    // ---- parent, after the clone
+    /// Go back to our own namespaces.
+    Return { namespaces: Vec<Ns> },
+    /// Write uid_map and gid_map.
+    MapIds { uids: Vec<IdMap>, gids: Vec<IdMap>, setgroups: bool, helpers: bool },
+    /// Write oom_score_adj.
+    OomScoreAdj { value: i32 },
+    /// Raise hard rlimits where the config asks for more than we have: (name, soft, hard).
+    RaiseRlimits { values: Vec<(String, u64, u64)> },
+    /// Copy a mount into a slot with the ids of the child's user namespace.
+    Idmap { slot: usize, path: PathBuf, recursive: bool, attr: Attr },
+    /// Run hooks in the runtime's namespaces.
+    Hooks { moment: Moment, hooks: Vec<Hook> },
+    /// Let the child go on, with the descriptors made for it.
+    Go,
+    // ---- child
+    /// Ask to be killed when the runtime dies.
+    DieWithParent,
+    /// Wait until the parent says go.
+    AwaitGo,
+    /// A session of our own; no terminal of the caller.
+    NewSession { keyring: bool },
+    /// Become the container's root (or its only id) to build it.
+    BecomeRoot { uid: u32, gid: u32 },
+    /// Stop mount events between us and the host.
+    Detach { propagation: u64 },
+    /// Put the root file system where it can be pivoted to.
+    AttachRootfs { source: Source, at: PathBuf, recursive: bool, attr: Attr },
+    /// A new file system.
+    Filesystem { fstype: String, source: String, target: PathBuf, options: Vec<(String, String)>, attr: Attr },
+    /// A part of the host.
+    Bind { source: Source, target: PathBuf, recursive: bool, attr: Attr },
+    /// Device nodes, and the links that go with them.
+    Devices { nodes: Vec<Device>, bind: bool, links: Vec<(String, PathBuf)> },
+    /// A pseudo-terminal of the container's own devpts.
+    Console { uid: u32, gid: u32, size: Option<(u16, u16)> },
+    /// Change the flags of a mount that is in place.
+    SetAttr { target: PathBuf, attr: Attr },
+    /// Hide files and directories.
+    Mask { paths: Vec<String> },
+    /// Make files and directories read-only.
+    ReadonlyPaths { paths: Vec<String> },
+    /// Run hooks in the container's mount namespace, before the pivot.
+    ContainerHooks { moment: Moment, hooks: Vec<Hook> },
+    /// Swap the root and let the old one go.
+    Pivot { propagation: u64 },
+    /// sethostname.
+    Hostname { name: String },
+    /// setdomainname.
+    Domainname { name: String },
+    /// `lo` up.
+    Loopback,
+    /// Namespaced sysctls.
+    Sysctls { values: Vec<(String, String)> },
+    /// max_user_namespaces = 0 in the container's own user namespace.
+    NoUserNamespaces,
+    /// rlimits: (name, soft, hard).
+    Rlimits { values: Vec<(String, u64, u64)> },
+    /// umask.
+    Umask { mask: u32 },
+    /// Close every descriptor that is not ours or named by the caller.
+    CloseFds { preserve: u32 },
+    /// Drop the bounding set to what is allowed.
+    Bounding { keep: u64, keep_names: Vec<String> },
+    /// The workload's ids, and only its groups.
+    Ids { uid: u32, gid: u32, groups: Vec<u32>, setgroups: bool, keep_caps: bool },
+    /// The workload's capability sets.
+    Capabilities { caps: Caps, names: Vec<String> },
+    /// no_new_privs.
+    NoNewPrivs,
+    /// The working directory.
+    Chdir { path: PathBuf },
+    /// Find the program, as the workload's user.
+    FindProgram { program: String },
+    /// Tell the parent that all is done; it commits the state.
+    Ready,
+    /// Wait for `start`.
+    Gate,
+    /// A filter.
+    Seccomp { filter: Filter },
+    /// Become the workload.
+    Exec { args: Vec<String>, env: Vec<String> },
+    /// Do a step; on one of these errnos, which mean "not supported here", do another.
+    Try {
+        step: Box<Step>,
+        #[serde(serialize_with = "errnos_as_text")]
+        on: Vec<Errno>,
+        or: Box<Step>,
+        finding: crate::policy::Finding,
+    },
+    /// Nothing: the other branch of a `Try` whose step can be left out.
+    Skip,
+}
+
+fn rules_as_text<S: serde::Serializer>(rules: &[device::Rule], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(rules.iter().map(ToString::to_string))
+}
+
+fn errnos_as_text<S: serde::Serializer>(list: &[Errno], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(list.iter().map(|e| format!("{e:?}")))
+}
+
+impl Step {
+    /// Who does it.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Step::Record
+            | Step::CloneSource { .. }
+            | Step::MakeCgroup { .. }
+            | Step::Limits { .. }
+            | Step::DeviceProgram { .. }
+            | Step::Join { .. }
+            | Step::Clone { .. }
+            | Step::Return { .. }
+            | Step::MapIds { .. }
+            | Step::OomScoreAdj { .. }
+            | Step::RaiseRlimits { .. }
+            | Step::Idmap { .. }
+            | Step::Hooks { .. }
+            | Step::Go => Actor::Parent,
+            Step::Try { step, .. } => step.actor(),
+            _ => Actor::Child,
+        }
+    }
+
+    /// The step's name, as errors and `explain` use it: the word of the kernel or of the specification.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Record => "record",
+            Step::CloneSource { .. } => "open_tree",
+            Step::MakeCgroup { .. } => "cgroup",
+            Step::Limits { .. } => "limits",
+            Step::DeviceProgram { .. } => "device program",
+            Step::Join { .. } => "setns",
+            Step::Clone { .. } => "clone3",
+            Step::Return { .. } => "return",
+            Step::MapIds { .. } => "id maps",
+            Step::OomScoreAdj { .. } => "oom_score_adj",
+            Step::Idmap { .. } => "idmapped mount",
+            Step::Hooks { .. } | Step::ContainerHooks { .. } => "hooks",
+            Step::Go => "go",
+            Step::DieWithParent => "die with parent",
+            Step::AwaitGo => "wait for go",
+            Step::NewSession { .. } => "session",
+            Step::BecomeRoot { .. } => "become root",
+            Step::Detach { .. } => "propagation",
+            Step::AttachRootfs { .. } => "root.path",
+            Step::Filesystem { .. } => "mount",
+            Step::Bind { .. } => "bind",
+            Step::Devices { .. } => "devices",
+            Step::Console { .. } => "console",
+            Step::SetAttr { .. } => "remount",
+            Step::Mask { .. } => "mask",
+            Step::ReadonlyPaths { .. } => "read-only paths",
+            Step::Pivot { .. } => "pivot_root",
+            Step::Hostname { .. } => "hostname",
+            Step::Domainname { .. } => "domainname",
+            Step::Loopback => "loopback",
+            Step::Sysctls { .. } => "sysctl",
+            Step::NoUserNamespaces => "no user namespaces",
+            Step::Rlimits { .. } | Step::RaiseRlimits { .. } => "rlimits",
+            Step::Umask { .. } => "umask",
+            Step::CloseFds { .. } => "close descriptors",
+            Step::Bounding { .. } => "bounding set",
+            Step::Ids { .. } => "ids",
+            Step::Capabilities { .. } => "capabilities",
+            Step::NoNewPrivs => "no_new_privs",
+            Step::Chdir { .. } => "cwd",
+            Step::FindProgram { .. } => "exec",
+            Step::Ready => "ready",
+            Step::Gate => "gate",
+            Step::Seccomp { .. } => "seccomp",
+            Step::Exec { .. } => "exec",
+            Step::Try { step, .. } => step.name(),
+            Step::Skip => "skip",
+        }
+    }
+
+    /// The step's subject in a line.
+    pub fn subject(&self) -> String {
+        let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
+        let flags = |attr: &Attr| match attr.words() {
+            w if w.is_empty() => String::new(),
+            w => format!(" ({w})"),
+        };
+        match self {
+            Step::Record => "intent: id, cgroup, host ids, boot".into(),
+            Step::CloneSource { path, recursive, attr, slot } => {
+                format!(
+                    "{}{} into slot {slot}{}",
+                    path.display(),
+                    if *recursive { " and below" } else { "" },
+                    flags(attr)
+                )
+            }
+            Step::MakeCgroup { path, controllers } => format!("{path} with {}", list(controllers)),
+            Step::Limits { values } => {
+                values.iter().map(|(f, v)| format!("{f}={}", v.replace('\n', "; "))).collect::<Vec<_>>().join(", ")
+            }
+            Step::DeviceProgram { rules } => rules
+                .iter()
+                .map(|r| format!("{} {r}", if r.allow { "allow" } else { "deny" }))
+                .collect::<Vec<_>>()
+                .join(", "),
+            Step::Join { namespaces } => namespaces
+                .iter()
+                .map(|(ns, path)| format!("{} {}", ns.name(), path.display()))
+                .collect::<Vec<_>>()
+                .join(", "),
+            Step::Clone { namespaces, into_cgroup } => format!(
+                "new {}{}",
+                if namespaces.is_empty() {
+                    "process only".to_owned()
+                } else {
+                    namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" ")
+                },
+                if *into_cgroup { ", straight into the cgroup" } else { "" }
+            ),
+            Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
+            Step::MapIds { uids, gids, helpers, .. } => {
+                let maps = |m: &[IdMap]| {
+                    m.iter().map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count)).collect::<Vec<_>>().join(" ")
+                };
+                format!(
+                    "uids {}, gids {}{}",
+                    maps(uids),
+                    maps(gids),
+                    if *helpers { " by newuidmap and newgidmap" } else { "" }
+                )
+            }
+            Step::OomScoreAdj { value } => value.to_string(),
+            Step::Idmap { path, slot, attr, .. } => {
+                format!("{} into slot {slot} with the container's ids{}", path.display(), flags(attr))
+            }
+            Step::Hooks { moment, hooks } | Step::ContainerHooks { moment, hooks } => format!(
+                "{}: {}",
+                moment.name(),
+                hooks.iter().map(|h| h.path.display().to_string()).collect::<Vec<_>>().join(", ")
+            ),
+            Step::Go => "descriptors for the child".into(),
+            Step::DieWithParent => "SIGKILL until the state is committed".into(),
+            Step::AwaitGo => "maps and mounts of the parent".into(),
+            Step::NewSession { keyring } => if *keyring { "setsid, new session keyring" } else { "setsid" }.into(),
+            Step::BecomeRoot { uid, gid } => format!("{uid}:{gid} inside, no groups"),
+            Step::Detach { propagation } => format!("/ {}", propagation_word(*propagation)),
+            Step::AttachRootfs { source, attr, .. } => match source {
+                Source::Slot(n) => format!("from slot {n}{}", flags(attr)),
+                Source::Path(p) => format!("{}{}", p.display(), flags(attr)),
+            },
+            Step::Filesystem { fstype, target, options, attr, .. } => {
+                let options: Vec<String> =
+                    options.iter().map(|(k, v)| if v.is_empty() { k.clone() } else { format!("{k}={v}") }).collect();
+                format!(
+                    "{fstype} on {}{}{}",
+                    target.display(),
+                    if options.is_empty() { String::new() } else { format!(" {}", options.join(",")) },
+                    flags(attr)
+                )
+            }
+            Step::Bind { source, target, recursive, attr } => {
+                let from = match source {
+                    Source::Slot(n) => format!("slot {n}"),
+                    Source::Path(p) => p.display().to_string(),
+                };
+                format!("{from}{} on {}{}", if *recursive { " and below" } else { "" }, target.display(), flags(attr))
+            }
+            Step::Devices { nodes, bind, .. } => format!(
+                "{} {}",
+                if *bind { "bind" } else { "make" },
+                nodes.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" ")
+            ),
+            Step::Console { uid, gid, .. } => format!("owned by {uid}:{gid}"),
+            Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
+            Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),
+            Step::Pivot { .. } => "the old root is unmounted".into(),
+            Step::Hostname { name } | Step::Domainname { name } => name.clone(),
+            Step::Loopback => "lo up".into(),
+            Step::Sysctls { values } => values.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
+            Step::NoUserNamespaces => "user.max_user_namespaces=0".into(),
+            Step::Rlimits { values } | Step::RaiseRlimits { values } => {
+                values.iter().map(|(n, s, h)| format!("{n} {s}/{h}")).collect::<Vec<_>>().join(", ")
+            }
+            Step::Umask { mask } => format!("{mask:04o}"),
+            Step::CloseFds { preserve } => match preserve {
+                0 => "all above 2".into(),
+                n => format!("all above {}", 2 + n),
+            },
+            Step::Bounding { keep_names, .. } => format!("keep {}", list(keep_names)),
+            Step::Ids { uid, gid, groups, .. } => {
+                let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+                format!("uid {uid}, gid {gid}, groups {}", list(&groups))
+            }
+            Step::Capabilities { names, .. } => list(names),
+            Step::NoNewPrivs => "set".into(),
+            Step::Chdir { path } => path.display().to_string(),
+            Step::FindProgram { program } => program.clone(),
+            Step::Ready => "state committed, pid file written".into(),
+            Step::Gate => "wait for start".into(),
+            Step::Seccomp { filter } => format!("{}: {} instructions", filter.profile, filter.instructions),
+            Step::Exec { args, .. } => args.join(" "),
+            Step::Try { step, on, or, .. } => {
+                let on: Vec<String> = on.iter().map(|e| format!("{e:?}")).collect();
+                format!("{}; on {}: {} {}", step.subject(), on.join("/"), or.name(), or.subject())
+            }
+            Step::Skip => "go on without".into(),
+        }
+    }
+
+    /// Why the step is done, and the attack that it answers.
+    pub fn why(&self) -> (&'static str, &'static str) {
+        match self {
+            Step::Record => {
+                ("delete --force can clean up from it alone", "a runtime that was killed leaves things behind")
+            }
+            Step::CloneSource { .. } => (
+                "a detached copy: no path is looked up again",
+                "a bind source swapped for a symbolic link (CVE-2021-30465)",
+            ),
+            Step::MakeCgroup { .. } => {
+                ("the child is born inside its limits", "a workload that runs before it is limited")
+            }
+            Step::Limits { .. } => ("resources of the host are finite", "fork bombs, memory exhaustion, busy loops"),
+            Step::DeviceProgram { .. } => {
+                ("only these device nodes can be opened or made", "a raw disk or /dev/mem by mknod")
+            }
+            Step::Join { .. } => ("the config names namespaces that exist", "-"),
+            Step::Clone { .. } => {
+                ("one call, no moment half inside", "a process seen or signalled between two unshares")
+            }
+            Step::Return { .. } => ("the runtime works on in its own namespaces", "-"),
+            Step::MapIds { .. } => {
+                ("root inside is nobody outside", "an escape as host root; containers that share ids")
+            }
+            Step::OomScoreAdj { .. } => ("who dies first when memory is short", "-"),
+            Step::Idmap { .. } => {
+                ("files keep their owners without a chown", "a rootfs owned by host root, writable or unreadable")
+            }
+            Step::Hooks { .. } | Step::ContainerHooks { .. } => (
+                "the config asks for it; only its own environment",
+                "a hook that obeys the container's LD_PRELOAD (CVE-2025-23266)",
+            ),
+            Step::Go => ("maps, mounts and hooks are in place", "-"),
+            Step::DieWithParent => {
+                ("nothing outlives a launch that failed", "an unlimited, half-built container that stays")
+            }
+            Step::AwaitGo => ("no step before the ids are mapped", "-"),
+            Step::NewSession { .. } => {
+                ("the caller's terminal and keys stay the caller's", "TIOCSTI into the caller's shell (CVE-2017-5226)")
+            }
+            Step::BecomeRoot { .. } => {
+                ("what is built belongs to the container", "the caller's groups inside (CVE-2022-36109)")
+            }
+            Step::Detach { .. } => ("mounts made here stay here", "a mount that appears on the host"),
+            Step::AttachRootfs { .. } => ("pivot_root needs a mount of its own", "-"),
+            Step::Filesystem { .. } => {
+                ("a file system of the container's own", "the host's processes, devices or settings seen inside")
+            }
+            Step::Bind { .. } => {
+                ("the config asks for it", "a target that is a symbolic link to the host (CVE-2019-19921)")
+            }
+            Step::Devices { .. } => {
+                ("programs need these, and no others", "nodes made through a linked /dev (CVE-2026-41579)")
+            }
+            Step::Console { .. } => ("a terminal of its own", "the console bound over a swapped path (CVE-2025-52565)"),
+            Step::SetAttr { .. } => ("everything that had to be made is made", "a workload that changes its own image"),
+            Step::Mask { .. } => (
+                "kernel files that tell or do too much",
+                "side channels and host settings; masks through links (CVE-2025-31133)",
+            ),
+            Step::ReadonlyPaths { .. } => ("kernel settings are not the workload's", "core_pattern, sysrq-trigger"),
+            Step::Pivot { .. } => {
+                ("the host's tree is gone, not only hidden", "a chroot escape; /proc/self/fd of the old root")
+            }
+            Step::Hostname { .. } | Step::Domainname { .. } => ("its own name", "-"),
+            Step::Loopback => ("programs expect 127.0.0.1", "-"),
+            Step::Sysctls { .. } => {
+                ("the config asks for it, and they are namespaced", "a sysctl of the host (CVE-2022-0811)")
+            }
+            Step::NoUserNamespaces => (
+                "a second namespace gives all capabilities again",
+                "nf_tables, overlayfs and fsconfig bugs (CVE-2022-0185)",
+            ),
+            Step::RaiseRlimits { .. } => ("only the runtime may raise a hard limit", "-"),
+            Step::Rlimits { .. } => ("limits of a process", "descriptor exhaustion; core dumps with secrets"),
+            Step::Umask { .. } => ("the config asks for it", "-"),
+            Step::CloseFds { .. } => {
+                ("no descriptor of the host goes in", "cwd or exec through a leaked directory (CVE-2024-21626)")
+            }
+            Step::Bounding { .. } => ("no program inside can ever have more", "file capabilities and setuid binaries"),
+            Step::Ids { .. } => {
+                ("exactly the groups that were asked", "supplementary groups of the caller (CVE-2022-36109)")
+            }
+            Step::Capabilities { .. } => {
+                ("only what the workload needs; never inheritable", "inheritable sets (CVE-2022-29162)")
+            }
+            Step::NoNewPrivs => ("execve can only lose privileges", "setuid binaries in the image"),
+            Step::Chdir { .. } => {
+                ("as the workload's user, inside the new root", "a cwd outside the root (CVE-2024-21626)")
+            }
+            Step::FindProgram { .. } => ("errors belong to create, not to start", "-"),
+            Step::Ready => ("from here on the container exists", "-"),
+            Step::Gate => ("create and start are two calls", "-"),
+            Step::Seccomp { .. } => {
+                ("the kernel's surface is cut down", "AF_ALG, io_uring, keyctl, bpf, userfaultfd, 32-bit calls")
+            }
+            Step::Exec { .. } => ("the workload", "-"),
+            Step::Try { step, .. } => step.why(),
+            Step::Skip => ("-", "-"),
+        }
+    }
+}
+
+/// `private`, `slave` ... for a propagation flag.
+pub fn propagation_word(flag: u64) -> &'static str {
+    match flag {
+        crate::plan::attr::MS_SHARED => "shared",
+        crate::plan::attr::MS_SLAVE => "slave",
+        crate::plan::attr::MS_UNBINDABLE => "unbindable",
+        _ => "private",
+    }
+}

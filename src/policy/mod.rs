@@ -1,0 +1,356 @@
+//! Decide: what is given when a config is silent, what it may ask for at most, and what happens above that.
+//!
+//! A policy is data (`profiles/policy/*.json`), read into `Policy`. The planner asks it, and every time that it fills a
+//! silence or tightens a wish a `Finding` is recorded, so that nothing is done behind the user's back. Which policy
+//! applies is the operator's choice (flag, environment, configuration file), never the bundle's.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The policies that ship inside the binary.
+pub const SHIPPED: [(&str, &str); 2] = [
+    ("strict", include_str!("../../profiles/policy/strict.json")),
+    ("oci", include_str!("../../profiles/policy/oci.json")),
+];
+
+/// What happens to a wish above the ceiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Above {
+    /// The launch is refused with an error that names the field and the key that would allow it.
+    Refuse,
+    /// The ceiling is given, and a finding recorded.
+    Tighten,
+    /// It is given as asked.
+    Allow,
+}
+
+/// A policy, complete. A file may start from a shipped one with `"extends"`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// Its name, as findings and states show it.
+    pub name: String,
+    /// For whom it is, in a line.
+    pub about: String,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// An id map that reaches host id 0.
+    pub host_root_mapped: Above,
+    /// The supplementary groups of the caller stay in effect (a user namespace with a single id).
+    pub caller_groups: Above,
+    /// Capabilities. A silent config always gets none.
+    pub capabilities: Capabilities,
+    /// `process.noNewPrivileges`.
+    pub no_new_privileges: Flag,
+    /// `linux.seccomp`.
+    pub seccomp: Seccomp,
+    /// `root.readonly`.
+    pub readonly_root: Flag,
+    /// Flags and fillings of mounts.
+    pub mounts: Mounts,
+    /// `linux.maskedPaths` that are masked whatever the config lists.
+    pub masked_paths: Vec<String>,
+    /// `linux.readonlyPaths` that are read-only whatever the config lists.
+    pub readonly_paths: Vec<String>,
+    /// Mounts or a rootfs whose events reach the host (`shared`, `rshared`, `slave`, `rslave`).
+    pub propagation: Above,
+    /// `linux.devices` beyond the eight of the specification.
+    pub devices: Above,
+    /// Hooks of the config: each is code that runs as the runtime's user, on the host.
+    pub hooks: Above,
+    /// Limits for a config that sets none.
+    pub limits: Limits,
+    /// rlimits for a config that does not name them: name -> [soft, hard].
+    pub rlimits: BTreeMap<String, [u64; 2]>,
+    /// A new session keyring (keyrings(7)): keyrings are not namespaced.
+    pub session_keyring: bool,
+    /// User namespaces made by the workload, inside a user namespace that this launch made.
+    pub user_namespaces_inside: Above,
+    /// Fields of config.json that stockade does not know or does not implement, and that carry no isolation.
+    pub unknown_fields: Above,
+}
+
+/// Rules for namespaces.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Namespaces {
+    /// Types that are new when the config does not list them.
+    pub silent: Vec<String>,
+    /// Joining an existing namespace by path.
+    pub joined: Above,
+}
+
+/// Rules for capabilities.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Capabilities {
+    /// The most that a config can get, without `CAP_`; absent: no ceiling.
+    #[serde(default)]
+    pub ceiling: Option<Vec<String>>,
+    /// A config that names others.
+    pub above: Above,
+}
+
+/// A rule for a yes-or-no field whose safe value is yes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Flag {
+    /// What a silent config gets.
+    pub silent: bool,
+    /// An explicit `false`.
+    pub explicit_false: Above,
+}
+
+/// Rules for seccomp.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Seccomp {
+    /// The profile of a silent config: `default` or `none`.
+    pub silent: Profile,
+    /// The profile that is stacked on one that the config brings: the stricter answer of the two counts.
+    pub floor: Profile,
+}
+
+/// A seccomp profile by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// `profiles/seccomp/default.json`.
+    Default,
+    /// No filter.
+    None,
+}
+
+/// Rules for mounts.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mounts {
+    /// Whether /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue, /sys and /tmp appear when the config does not mount them.
+    pub fill_standard: bool,
+    /// nosuid on every mount.
+    pub nosuid: bool,
+    /// nodev on every mount but the device nodes.
+    pub nodev: bool,
+    /// noexec on tmpfs, proc, sysfs, devpts and mqueue.
+    pub noexec: bool,
+    /// `ro` means the mounts below, too.
+    pub recursive_readonly: bool,
+}
+
+/// Limits for a config that sets none. Absent: none.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// memory.max, in bytes. memory.swap.max becomes 0 with it.
+    #[serde(default)]
+    pub memory: Option<i64>,
+    /// pids.max.
+    #[serde(default)]
+    pub pids: Option<i64>,
+    /// cpu.max, in CPUs.
+    #[serde(default)]
+    pub cpus: Option<f64>,
+}
+
+/// Something that was decided beyond what the config says: a silence filled, a wish tightened, a protection missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule: a key of the policy, or `host` for what this machine lacks.
+    pub rule: String,
+    /// The field of config.json.
+    pub field: String,
+    /// What the config asked; `silent` for nothing.
+    pub asked: String,
+    /// What the container gets.
+    pub given: String,
+    /// Why.
+    pub why: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}] {}: asked {}, given {}: {}", self.rule, self.field, self.asked, self.given, self.why)
+    }
+}
+
+impl Policy {
+    /// A shipped policy by name, or an operator's file by path.
+    pub fn load(name: &str) -> Result<Policy> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == name) {
+            return Self::from_json(text, name);
+        }
+        if !name.contains('/') && !name.ends_with(".json") {
+            let names: Vec<_> = SHIPPED.iter().map(|(n, _)| *n).collect();
+            return Err(Error::new("policy", name, "no policy of that name ships with stockade")
+                .hint(format!("one of {}, or a path to a file of your own", names.join(", "))));
+        }
+        let text = crate::host::read_small(name, 1 << 20).map_err(|e| {
+            Error { step: "policy".into(), ..e }
+                .hint("the file named by --policy, STOCKADE_POLICY or the configuration file")
+        })?;
+        Self::from_json(&text, name)
+    }
+
+    /// Reads a policy from its JSON text; `"extends": NAME` starts from a shipped one and overrides key by key.
+    pub fn from_json(text: &str, name: &str) -> Result<Policy> {
+        let wrong = |e: serde_json::Error| Error::new("policy", name, e.to_string());
+        let mut value: Value = serde_json::from_str(text).map_err(wrong)?;
+        if let Some(base) = value.as_object_mut().and_then(|o| o.remove("extends")) {
+            let base = base.as_str().unwrap_or_default().to_owned();
+            let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == base) else {
+                return Err(Error::new("policy", name, format!("extends {base:?}, which is not a shipped policy")));
+            };
+            let mut merged: Value = serde_json::from_str(text).map_err(wrong)?;
+            merge(&mut merged, value);
+            value = merged;
+        }
+        serde_path_to_error::deserialize(value)
+            .map_err(|e| Error::new("policy", format!("{name}: {}", e.path()), e.inner().to_string()))
+    }
+
+    /// The policy of this invocation: the flag, then STOCKADE_POLICY, then the configuration file, then `strict`.
+    pub fn choose(flag: Option<&str>) -> Result<Policy> {
+        if let Some(name) = flag {
+            return Self::load(name);
+        }
+        if let Some(name) = std::env::var_os("STOCKADE_POLICY").filter(|v| !v.is_empty()) {
+            return Self::load(&name.to_string_lossy());
+        }
+        Self::load(Settings::read()?.policy.as_deref().unwrap_or("strict"))
+    }
+}
+
+/// Objects are merged key by key, everything else is replaced.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// The configuration file: /etc/stockade/config.json, or for an ordinary user first ~/.config/stockade/config.json.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// The policy's name or path.
+    #[serde(default)]
+    policy: Option<String>,
+}
+
+impl Settings {
+    fn read() -> Result<Settings> {
+        let mut places = Vec::new();
+        if !nix::unistd::geteuid().is_root() {
+            let dir = std::env::var_os("XDG_CONFIG_HOME")
+                .map(std::path::PathBuf::from)
+                .or_else(|| std::env::var_os("HOME").map(|h| std::path::Path::new(&h).join(".config")));
+            places.extend(dir.map(|d| d.join("stockade/config.json")));
+        }
+        places.push("/etc/stockade/config.json".into());
+        for place in places {
+            let shown = place.display().to_string();
+            match crate::host::read_small(&place, 1 << 20) {
+                Ok(text) => {
+                    return serde_json::from_str(&text)
+                        .map_err(|e| Error::new("configuration file", shown, e.to_string()));
+                }
+                Err(e) if matches!(e.errno(), Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR)) => {}
+                Err(e) => return Err(Error { step: "configuration file".into(), ..e }),
+            }
+        }
+        Ok(Settings::default())
+    }
+}
+
+/// The JSON of a shipped policy, as it is in the binary.
+pub fn shipped_text(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+/// Parses a size as people say it: `64m`, `1.5g`, `500M`, `4096`. Units are powers of 1024.
+pub fn parse_size(text: &str) -> Result<i64> {
+    let wrong = || {
+        Error::new("size", text, "not a size").hint("a number with k, m, g or t behind it: 64m, 1.5g; -1 is no limit")
+    };
+    let lower = text.trim().to_ascii_lowercase();
+    if lower == "-1" {
+        return Ok(-1);
+    }
+    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let (digits, shift) = match lower.chars().last() {
+        Some('k') => (&lower[..lower.len() - 1], 10),
+        Some('m') => (&lower[..lower.len() - 1], 20),
+        Some('g') => (&lower[..lower.len() - 1], 30),
+        Some('t') => (&lower[..lower.len() - 1], 40),
+        _ => (lower, 0),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = number * (1u64 << shift) as f64;
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !bytes.is_finite() || bytes >= 9e18 {
+        return Err(wrong());
+    }
+    Ok(bytes as i64)
+}
+
+/// Parses a share of CPUs as people say it: `.5`, `1.5`, `2`.
+pub fn parse_cpus(text: &str) -> Result<f64> {
+    match text.trim().parse::<f64>() {
+        Ok(n) if n.is_finite() && (0.01..=8192.0).contains(&n) => Ok(n),
+        _ => Err(Error::new("cpus", text, "not a number of CPUs from 0.01 up").hint("half a CPU is .5")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_policies_parse() {
+        for (name, _) in SHIPPED {
+            assert_eq!(Policy::load(name).unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn a_file_extends_a_shipped_policy_key_by_key() {
+        let text = r#"{"extends":"strict","name":"mine","limits":{"pids":7},"hooks":"allow"}"#;
+        let mine = Policy::from_json(text, "mine.json").unwrap();
+        let strict = Policy::load("strict").unwrap();
+        assert_eq!(mine.limits.pids, Some(7));
+        assert_eq!(mine.limits.memory, strict.limits.memory);
+        assert_eq!(mine.hooks, Above::Allow);
+    }
+
+    #[test]
+    fn a_wrong_policy_names_the_key() {
+        let text = r#"{"extends":"strict","hooks":"maybe"}"#;
+        let e = Policy::from_json(text, "mine.json").unwrap_err().to_string();
+        assert!(e.contains("hooks") && e.contains("maybe"), "{e}");
+        let e = Policy::from_json(r#"{"extends":"strict","hoks":"allow"}"#, "mine.json").unwrap_err().to_string();
+        assert!(e.contains("hoks"), "{e}");
+        assert!(Policy::load("moon").unwrap_err().to_string().contains("strict, oci"));
+    }
+
+    #[test]
+    fn sizes_and_cpus_as_people_say_them() {
+        assert_eq!(parse_size("64m").unwrap(), 64 << 20);
+        assert_eq!(parse_size("1.5G").unwrap(), 3 << 29);
+        assert_eq!(parse_size("500MiB").unwrap(), 500 << 20);
+        assert_eq!(parse_size("4096").unwrap(), 4096);
+        assert_eq!(parse_size("-1").unwrap(), -1);
+        for bad in ["", "m", "-2", "1x", "inf", "nan", "1e30"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_cpus(".5").unwrap(), 0.5);
+        for bad in ["0", "-1", "x", "inf", ""] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,715 @@
+//! Do: what is remembered of a container, and how its lifecycle is judged.
+//!
+//! `ROOT/ID/` is private to its owner and holds `intent.json` (written before the first thing that outlives us: enough
+//! to clean up), `state.json` (written when the container exists), `gate` (a FIFO that is there until `start`) and
+//! `failure` (what a workload that could not be executed left behind). The directory itself is the lock.
+//!
+//! Nothing here is fsynced: after a power loss the boot id differs and processes, cgroups and mounts are gone anyway;
+//! after a SIGKILL the page cache is not. state.json appears by rename, so it is whole or absent.
+
+use crate::bundle::Bundle;
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::host::{self, Range, read_small};
+use crate::plan::{Hook, Moment};
+use crate::policy::Finding;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, mkdir, mkfifoat, unlinkat};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The version of the runtime specification that states speak.
+pub const OCI_VERSION: &str = "1.2.1";
+
+/// Where the states of this user's containers are.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The directory of one container, open.
+#[derive(Debug)]
+pub struct Entry {
+    /// The container's id.
+    pub id: String,
+    /// Its directory.
+    pub dir: PathBuf,
+    fd: OwnedFd,
+}
+
+/// A process, beyond doubt: its number and its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The number, in the runtime's pid namespace.
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat, in clock ticks since boot.
+    pub start: u64,
+}
+
+/// The cgroup of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupRecord {
+    /// The cgroup2 mount.
+    pub mount: PathBuf,
+    /// The path below it.
+    pub path: String,
+    /// The directories that the launch has to make for it, topmost first: exactly these are removed again.
+    pub made: Vec<String>,
+}
+
+/// What the launch is about to make: written before the first of it exists.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The container's id.
+    pub id: String,
+    /// The runtime that launches it.
+    pub runtime: ProcessId,
+    /// A foreground run: the container does not outlive the runtime.
+    pub foreground: bool,
+    /// The boot in which all of this is true.
+    pub boot: String,
+    /// The cgroup that will be made.
+    pub cgroup: Option<CgroupRecord>,
+    /// The host ids that were reserved.
+    pub ids: Option<Range>,
+    /// A throwaway bundle of `sandbox`, to be removed with the container.
+    pub scratch: Option<PathBuf>,
+}
+
+/// What is known of a container that exists.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The container's id.
+    pub id: String,
+    /// Its init process.
+    pub init: ProcessId,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// The root file system.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// Who created it.
+    pub owner: String,
+    /// The config's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The policy in force.
+    pub policy: String,
+    /// What was decided beyond the config.
+    pub findings: Vec<Finding>,
+    /// Whether the config has a process to start.
+    pub startable: bool,
+    /// Hooks that are still to come.
+    pub hooks: Vec<(Moment, Vec<Hook>)>,
+}
+
+/// The specification's statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being created, or its creation was cut off.
+    Creating,
+    /// Waiting at the gate.
+    Created,
+    /// The workload runs.
+    Running,
+    /// Its init is gone.
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// Checks a container id: `[A-Za-z0-9_+-][A-Za-z0-9_+.-]*`, 255 bytes at most.
+pub fn check_id(id: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-');
+    if id.is_empty() {
+        return Err(Error::new("container id", "", "empty"));
+    }
+    if id.len() > 255 {
+        return Err(Error::new("container id", &id[..id.floor_char_boundary(32)], "longer than 255 bytes"));
+    }
+    if let Some(c) = id.chars().enumerate().find(|(i, c)| !plain(*c) && !(*c == '.' && *i > 0)).map(|(_, c)| c) {
+        return Err(Error::new("container id", format!("{id:?}"), format!("invalid character {c:?} in container ID"))
+            .hint("letters, digits, _ + - and, not as the first, a dot"));
+    }
+    Ok(())
+}
+
+impl ProcessId {
+    /// The process of this number, as it is now.
+    pub fn of(pid: i32) -> Option<ProcessId> {
+        let (_, start) = stat_of(pid)?;
+        Some(ProcessId { pid, start })
+    }
+
+    /// Ourselves.
+    pub fn own() -> Result<ProcessId> {
+        let pid = nix::unistd::getpid().as_raw();
+        ProcessId::of(pid).ok_or_else(|| Error::new("state", "/proc/self/stat", "unreadable").hint("is /proc mounted?"))
+    }
+
+    /// Whether exactly this process still runs; a zombie does not.
+    pub fn alive(&self) -> bool {
+        matches!(stat_of(self.pid), Some((state, start)) if start == self.start && !matches!(state, 'Z' | 'X'))
+    }
+
+    /// A descriptor of exactly this process; none when it is gone.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let fd = crate::sys::pidfd_open(self.pid).ok()?;
+        // Opened first, compared after: if the number had been used again, the start time tells.
+        self.alive().then_some(fd)
+    }
+}
+
+/// State letter and start time of a process.
+fn stat_of(pid: i32) -> Option<(char, u64)> {
+    let text = read_small(format!("/proc/{pid}/stat"), 4096).ok()?;
+    // The name in parentheses may hold anything, parentheses too.
+    let rest = text.rsplit_once(')')?.1;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// This boot's id.
+pub fn boot_id() -> Result<String> {
+    Ok(read_small("/proc/sys/kernel/random/boot_id", 64)?.trim().to_owned())
+}
+
+/// Now, as RFC 3339 with nanoseconds.
+pub fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // The civil calendar from a day count: eras of 400 years that begin on 1 March.
+    let z = days + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_nanos()
+    )
+}
+
+impl Store {
+    /// The states below `root`, or below the user's usual place. Nothing is made yet.
+    pub fn open(root: Option<&Path>) -> Result<Store> {
+        let root = match root {
+            Some(path) => std::path::absolute(path).at("--root", path.display().to_string())?,
+            None => match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
+                Some(dir) if !is_host_root() => PathBuf::from(dir).join("stockade"),
+                None if !geteuid().is_root() => {
+                    return Err(Error::new("state", "XDG_RUNTIME_DIR", "not set")
+                        .hint("an ordinary user's states live there; set it, or name a directory with --root"));
+                }
+                _ => PathBuf::from("/run/stockade"),
+            },
+        };
+        Ok(Store { root })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the directory and refuses one that others can write to.
+    pub fn make(&self) -> Result<()> {
+        let shown = self.root.display().to_string();
+        match mkdir(&self.root, Mode::S_IRWXU) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EEXIST) => {}
+            Err(Errno::ENOENT) => {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).at("state", &shown)?;
+            }
+            Err(e) => return Err(Error::os("state", shown, e)),
+        }
+        let meta = std::fs::metadata(&self.root).at("state", &shown)?;
+        if meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+            return Err(Error::new("state", shown, "belongs to or is writable by others").hint(
+                "states decide what is killed and removed: chmod go-w it, or name another directory with --root",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The directory of a container.
+    pub fn entry(&self, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        let dir = self.root.join(id);
+        match open(&dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Entry { id: id.to_owned(), dir, fd }),
+            Err(Errno::ENOENT) => {
+                Err(Error::new("container", id, "does not exist").hint("`stockade list` shows those that do"))
+            }
+            Err(e) => Err(Error::os("state", dir.display().to_string(), e)),
+        }
+    }
+
+    /// A new directory for a container, locked. What an interrupted launch of the same id left is cleared first.
+    pub fn create(&self, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        self.make()?;
+        let dir = self.root.join(id);
+        for _ in 0..16 {
+            match mkdir(&dir, Mode::S_IRWXU) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => {
+                    let entry = match self.entry(id) {
+                        Ok(entry) => entry,
+                        Err(_) => continue,
+                    };
+                    if !entry.try_lock()? || !entry.is_stale()? {
+                        return Err(
+                            Error::new("container", id, "already exists").hint("choose another id, or delete it")
+                        );
+                    }
+                    entry.purge(None)?;
+                    continue;
+                }
+                Err(e) => return Err(Error::os("state", dir.display().to_string(), e)),
+            }
+            let entry = match self.entry(id) {
+                Ok(entry) => entry,
+                Err(_) => continue,
+            };
+            // Between mkdir and the lock somebody may have taken it for a leftover.
+            if entry.try_lock()? && entry.is_in_place() {
+                return Ok(entry);
+            }
+        }
+        Err(Error::new("container", id, "is being created and removed by others at the same time"))
+    }
+
+    /// All ids, sorted.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let listing = match std::fs::read_dir(&self.root) {
+            Ok(listing) => listing,
+            Err(e) => return Err(Error::io("state", self.root.display().to_string(), &e)),
+        };
+        let mut ids: Vec<String> = listing
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| check_id(n).is_ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// Root of the host, not of a user namespace of somebody (Podman calls us so).
+fn is_host_root() -> bool {
+    geteuid().is_root()
+        && read_small("/proc/self/uid_map", 4096).is_ok_and(|m| m.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+impl Entry {
+    /// Takes the lock if it is free.
+    pub fn try_lock(&self) -> Result<bool> {
+        #[allow(deprecated)]
+        match nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(()) => Ok(true),
+            Err(Errno::EWOULDBLOCK) => Ok(false),
+            Err(e) => Err(Error::os("state", self.dir.display().to_string(), e)),
+        }
+    }
+
+    /// Takes the lock, waiting for whoever has it.
+    pub fn lock(&self) -> Result<()> {
+        loop {
+            #[allow(deprecated)]
+            match nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive) {
+                Err(Errno::EINTR) => {}
+                other => return other.at("state", self.dir.display().to_string()),
+            }
+        }
+    }
+
+    /// Gives the lock back, for every copy of the descriptor, the child's too.
+    pub fn unlock(&self) {
+        #[allow(deprecated)]
+        let _ = nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
+    }
+
+    fn is_in_place(&self) -> bool {
+        fstat(&self.fd).is_ok_and(|s| s.st_nlink > 0)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let temporary = format!(".{name}.new");
+        let shown = self.dir.join(name).display().to_string();
+        let flags = OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).at("state", &shown)?;
+        std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).at("state", &shown)?;
+        renameat(&self.fd, temporary.as_str(), &self.fd, name).at("state", &shown)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>> {
+        match read_small(self.dir.join(name), 64 << 20) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.errno() == Some(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes the intent record.
+    pub fn write_intent(&self, intent: &Intent) -> Result<()> {
+        let json = serde_json::to_vec(intent).map_err(|e| Error::new("state", "intent.json", e.to_string()))?;
+        self.write("intent.json", &json)
+    }
+
+    /// The intent record; none where it is missing or torn.
+    pub fn intent(&self) -> Result<Option<Intent>> {
+        Ok(self.read("intent.json")?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Commits the state.
+    pub fn write_state(&self, state: &State) -> Result<()> {
+        let json = serde_json::to_vec(state).map_err(|e| Error::new("state", "state.json", e.to_string()))?;
+        self.write("state.json", &json)
+    }
+
+    /// The committed state; none before the commit, or where the file is torn.
+    pub fn state(&self) -> Result<Option<State>> {
+        Ok(self.read("state.json")?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// The state and status of a container that exists.
+    pub fn require(&self) -> Result<(State, Status)> {
+        let status = self.status()?;
+        match self.state()? {
+            Some(state) => Ok((state, status)),
+            None => Err(Error::new(
+                "container",
+                self.id.as_str(),
+                format!("is {}: its launch is not finished", status.word()),
+            )
+            .hint("if the runtime was killed, `stockade delete --force` clears what it left")),
+        }
+    }
+
+    /// Where in its life it is.
+    pub fn status(&self) -> Result<Status> {
+        match self.state()? {
+            Some(state) if !state.init.alive() => Ok(Status::Stopped),
+            Some(_) if self.dir.join("gate").exists() => Ok(Status::Created),
+            Some(_) => Ok(Status::Running),
+            None => Ok(Status::Creating),
+        }
+    }
+
+    /// Whether a launch was cut off here: nothing committed, or a foreground run whose runtime is gone.
+    fn is_stale(&self) -> Result<bool> {
+        let Some(intent) = self.intent()? else {
+            // Locked by us and without an intent: whoever made it died before it wrote one.
+            return Ok(self.state()?.is_none());
+        };
+        if intent.boot != boot_id()? {
+            return Ok(self.state()?.is_none() || intent.foreground);
+        }
+        Ok((self.state()?.is_none() || intent.foreground) && !intent.runtime.alive())
+    }
+
+    /// Makes the gate of `create` and opens it for the child.
+    pub fn make_gate(&self) -> Result<OwnedFd> {
+        let shown = self.dir.join("gate").display().to_string();
+        mkfifoat(&self.fd, "gate", Mode::S_IRUSR | Mode::S_IWUSR).at("gate", &shown)?;
+        openat(&self.fd, "gate", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).at("gate", &shown)
+    }
+
+    /// Opens the gate from outside. ENXIO: nobody waits behind it.
+    pub fn open_gate(&self) -> std::result::Result<OwnedFd, Errno> {
+        openat(
+            &self.fd,
+            "gate",
+            OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        )
+    }
+
+    /// The container has been started.
+    pub fn remove_gate(&self) {
+        let _ = unlinkat(&self.fd, "gate", UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// A file into which a child that cannot become the workload writes why.
+    pub fn make_failure(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, "failure", flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .at("state", self.dir.join("failure").display().to_string())
+    }
+
+    /// What the child wrote there.
+    pub fn failure(&self) -> Option<Error> {
+        self.read("failure").ok().flatten().and_then(|text| serde_json::from_str(&text).ok())
+    }
+
+    /// Ends and removes everything that belongs to the container, whatever is left of its records.
+    pub fn purge(&self, grace: Option<&State>) -> Result<()> {
+        let state = match grace {
+            Some(state) => Some(state.clone()),
+            None => self.state()?,
+        };
+        let intent = self.intent()?;
+        let same_boot = intent.as_ref().is_none_or(|i| boot_id().is_ok_and(|b| b == i.boot));
+        if same_boot {
+            if let Some(init) = state.as_ref().map(|s| s.init) {
+                if let Some(fd) = init.open() {
+                    let _ = crate::sys::pidfd_send_signal(fd.as_fd(), nix::libc::SIGKILL);
+                    wait_gone(&fd);
+                }
+            }
+        }
+        if let Some(record) = intent.as_ref().and_then(|i| i.cgroup.as_ref()) {
+            if record.mount.exists() {
+                cgroup::remove(&record.mount, &record.path, &record.made)?;
+            }
+        }
+        if let Some(range) = intent.as_ref().and_then(|i| i.ids) {
+            release_ids(range);
+        }
+        if let Some(scratch) = intent.as_ref().and_then(|i| i.scratch.as_ref()) {
+            match std::fs::remove_dir_all(scratch) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("sandbox", scratch.display().to_string(), &e));
+                }
+                _ => {}
+            }
+        }
+        for name in ["gate", "failure", "state.json", ".state.json.new", ".intent.json.new", "intent.json"] {
+            match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(e) => return Err(Error::os("state", self.dir.join(name).display().to_string(), e)),
+            }
+        }
+        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.dir, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(Error::os("state", self.dir.display().to_string(), e)),
+        }
+    }
+}
+
+/// Waits until a killed process is gone, for ten seconds at most.
+pub fn wait_gone(pidfd: &OwnedFd) {
+    let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10_000u16));
+}
+
+impl State {
+    /// The specification's JSON of a state (runtime.md), with rootfs, created and owner as runc has them.
+    pub fn to_oci(&self, status: Status) -> OciState<'_> {
+        OciState {
+            oci_version: OCI_VERSION,
+            id: &self.id,
+            pid: if status == Status::Stopped { 0 } else { self.init.pid },
+            status: status.word(),
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            annotations: &self.annotations,
+            owner: &self.owner,
+        }
+    }
+}
+
+/// A state as the specification writes it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    pid: i32,
+    status: &'a str,
+    bundle: &'a Path,
+    rootfs: &'a Path,
+    created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    owner: &'a str,
+}
+
+/// The annotations of a bundle, sorted.
+pub fn annotations(bundle: &Bundle) -> BTreeMap<String, String> {
+    let map: Option<&HashMap<String, String>> = bundle.spec.annotations().as_ref();
+    map.map(|m| m.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
+}
+
+/// Our user's name, for `list`.
+pub fn owner() -> String {
+    let uid = geteuid().as_raw();
+    host::user_name(uid).unwrap_or_else(|| format!("#{uid}"))
+}
+
+// ---------------------------------------------------------------- ids of containers
+
+/// Host-wide, whatever --root says: two roots must not hand out the same ids.
+const IDS_DIR: &str = "/run/stockade/.ids";
+/// Where blocks lie when /etc/subuid has no line for stockade: above what useradd gives, below 2^31.
+const BLOCKS: Range = Range { start: 524_288, count: 1_878_982_656 - 524_288 };
+
+fn ids_dir() -> Result<OwnedFd> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(IDS_DIR).at("ids", IDS_DIR)?;
+    open(IDS_DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .at("ids", IDS_DIR)
+}
+
+/// Reserves a block of ids for a container: a file named after its first id, made exclusively, that names the
+/// container's directory. A file whose container is gone is free again.
+pub fn reserve_ids(entry: &Entry) -> Result<Range> {
+    let dir = ids_dir()?;
+    #[allow(deprecated)]
+    nix::fcntl::flock(dir.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive).at("ids", IDS_DIR)?;
+    for block in candidates(&entry.id)? {
+        let name = block.start.to_string();
+        let owner = entry.dir.display().to_string();
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let made = match openat(&dir, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+            Err(Errno::EEXIST) => {
+                let path = Path::new(IDS_DIR).join(&name);
+                let holder = read_small(&path, 8192)?;
+                if !holder.is_empty() && holder != owner && Path::new(&holder).exists() {
+                    continue;
+                }
+                let over = OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                openat(&dir, name.as_str(), over, Mode::empty()).at("ids", &name)?
+            }
+            other => other.at("ids", &name)?,
+        };
+        std::io::Write::write_all(&mut std::fs::File::from(made), owner.as_bytes()).at("ids", &name)?;
+        return Ok(block);
+    }
+    Err(Error::new("ids", entry.id.as_str(), "no block of 65536 host ids is free").hint(
+        "delete containers, or give stockade more ids: a line `stockade:START:COUNT` in /etc/subuid and /etc/subgid",
+    ))
+}
+
+/// The block that `reserve_ids` would try first, without reserving it: for `explain`.
+pub fn likely_ids(id: &str) -> Result<Option<Range>> {
+    Ok(candidates(id)?.next())
+}
+
+/// Gives a block back.
+pub fn release_ids(range: Range) {
+    if let Ok(dir) = ids_dir() {
+        let _ = unlinkat(&dir, range.start.to_string().as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// Blocks in the order of trying: from a place that the id's hash gives, round the whole space.
+fn candidates(id: &str) -> Result<impl Iterator<Item = Range>> {
+    let size = crate::plan::ids::BLOCK;
+    let own = |o: &str| o == "stockade";
+    let granted: Vec<Range> = host::sub_ranges("/etc/subuid", own)?;
+    let groups: Vec<Range> = host::sub_ranges("/etc/subgid", own)?;
+    let others = |o: &str| o != "stockade";
+    let mut taken = host::sub_ranges("/etc/subuid", others)?;
+    taken.extend(host::sub_ranges("/etc/subgid", others)?);
+    for file in ["/etc/passwd", "/etc/group"] {
+        taken.extend(host::passwd_ids(file).into_iter().map(|(_, id)| Range { start: id, count: 1 }));
+    }
+    let spaces = if granted.is_empty() { vec![BLOCKS] } else { granted };
+    // The same numbers serve as uids and gids, so a block must be granted as both.
+    let as_group = move |b: &Range| {
+        groups.is_empty()
+            || groups.iter().any(|g| {
+                g.start <= b.start && u64::from(b.start) + u64::from(b.count) <= u64::from(g.start) + u64::from(g.count)
+            })
+    };
+    let total: u32 = spaces.iter().map(|s| s.count / size).sum();
+    let first = if total == 0 { 0 } else { (fnv1a(id) % u64::from(total)) as u32 };
+    Ok((0..total)
+        .map(move |i| {
+            let mut n = (u64::from(first) + u64::from(i)) % u64::from(total);
+            for space in &spaces {
+                let here = u64::from(space.count / size);
+                if n < here {
+                    return Range { start: space.start + n as u32 * size, count: size };
+                }
+                n -= here;
+            }
+            Range { start: u32::MAX, count: 0 }
+        })
+        .filter(move |b| b.count > 0 && as_group(b) && !taken.iter().any(|t| t.overlaps(b))))
+}
+
+/// FNV-1a, 64 bits: spreads ids over the blocks; not a defence of anything.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Makes a directory below the runtime directory for a sandbox's bundle.
+pub fn scratch_dir(store: &Store) -> Result<PathBuf> {
+    store.make()?;
+    let fd = open(store.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .at("state", store.path().display().to_string())?;
+    match mkdirat(&fd, ".sandbox", Mode::from_bits_truncate(0o711)) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(store.path().join(".sandbox")),
+        Err(e) => Err(Error::os("sandbox", store.path().join(".sandbox").display().to_string(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_containers() {
+        for good in ["a", "A1_b", "a.b-c+d", "-x", "+", "_", &"a".repeat(255)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", ".a", "a/b", "a b", "a\n", "ä", &"a".repeat(256)] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_never_overlap_and_start_at_the_hash() {
+        let some: Vec<Range> = candidates("x").unwrap().take(100).collect();
+        assert_eq!(some.len(), 100);
+        for (i, a) in some.iter().enumerate() {
+            assert!(a.start >= 524_288 && a.count == 65_536);
+            assert!(some[..i].iter().all(|b| !a.overlaps(b)));
+        }
+        assert_ne!(some[0], candidates("y").unwrap().next().unwrap());
+    }
+
+    #[test]
+    fn a_process_is_its_number_and_its_start() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.alive());
+        assert!(!ProcessId { start: own.start + 1, ..own }.alive());
+        assert!(ProcessId { start: own.start + 1, ..own }.open().is_none());
+    }
+
+    #[test]
+    fn the_time_is_rfc_3339() {
+        let text = now();
+        assert_eq!(text.len(), "2026-11-21T18:27:00.123456789Z".len(), "{text}");
+        assert!(text.starts_with("20") && text.ends_with('Z'));
+    }
+}

@@ -1,0 +1,693 @@
+//! The calls that nix lacks. All unsafe code of stockade is in this file.
+//!
+//! Every function is a thin wrapper: descriptors go in borrowed and come out owned, an error is an `Errno`, and no
+//! policy lives here. Each names its man page. Kernel constants that libc lacks, or has wrong for our use, are spelled
+//! out beside the call that takes them.
+
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+type Res<T> = std::result::Result<T, Errno>;
+
+/// Turns a return value of syscall(2) into a result.
+fn check(ret: libc::c_long) -> Res<libc::c_long> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
+
+/// Takes ownership of a descriptor that the kernel just returned.
+fn owned(ret: libc::c_long) -> Res<OwnedFd> {
+    let fd = check(ret)? as RawFd;
+    // SAFETY: the kernel has just returned this descriptor to us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn cstr(s: &str) -> Res<CString> {
+    CString::new(s).map_err(|_| Errno::EINVAL)
+}
+
+// ---------------------------------------------------------------- processes
+
+/// `CLONE_INTO_CGROUP`. `libc::CLONE_INTO_CGROUP` is an int and evaluates to 0 in libc 0.2.
+pub const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// `CLONE_PIDFD`.
+pub const CLONE_PIDFD: u64 = 0x1000;
+/// `CLONE_NEWTIME`, which shares its bit with the exit signal of clone(2) and works only in clone3 and unshare.
+pub const CLONE_NEWTIME: u64 = 0x80;
+
+/// What clone3(2) returns, in each of the two processes that return from it.
+#[derive(Debug)]
+pub enum Cloned {
+    /// We are the parent.
+    Parent {
+        /// The child's pid in our pid namespace.
+        pid: i32,
+        /// A descriptor of the child.
+        pidfd: OwnedFd,
+    },
+    /// We are the child: a copy of the single-threaded parent, on a copy-on-write image of its memory.
+    Child,
+}
+
+/// clone3(2), fork-like: no shared memory, SIGCHLD on exit, a pidfd for the parent.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Res<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers; all zero is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | CLONE_PIDFD;
+    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: no CLONE_VM, so the child runs on its own copy of the memory, as after fork(2). stockade has one thread
+    // only, so no lock of the allocator or of libc can be held by a thread that does not exist in the child.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match check(ret)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: CLONE_PIDFD stored a new descriptor, which only we know.
+        pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> Res<OwnedFd> {
+    // SAFETY: integers only.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// pidfd_send_signal(2): reaches the process that we mean, even when its number has been used again.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Res<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed and means "as kill(2) would".
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }).map(drop)
+}
+
+/// close_range(2) with CLOSE_RANGE_CLOEXEC or 0.
+pub fn close_range(first: u32, last: u32, flags: u32) -> Res<()> {
+    // SAFETY: closes descriptors by number; callers pass only ranges that hold no descriptor still in use.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// `CLOSE_RANGE_CLOEXEC`: mark instead of close.
+pub const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+
+/// _exit(2): leaves at once, no destructors, no buffers.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// execve(2) over prepared pointers. Returns only when it failed.
+pub fn execve(path: &CStr, argv: &ExecArray, envp: &ExecArray) -> Errno {
+    // SAFETY: both arrays are null-terminated and own the strings they point to.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    Errno::last()
+}
+
+/// The argument or environment block of execve(2): owned strings and the null-terminated array of pointers to them.
+#[derive(Debug)]
+pub struct ExecArray {
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl ExecArray {
+    /// Builds the block. A NUL inside a string is EINVAL.
+    pub fn new<S: AsRef<str>>(items: &[S]) -> Res<Self> {
+        let strings = items.iter().map(|s| cstr(s.as_ref())).collect::<Res<Vec<_>>>()?;
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Ok(ExecArray { _strings: strings, pointers })
+    }
+}
+
+/// prctl(2) with integer arguments.
+fn prctl(option: i32, arg2: u64, arg3: u64) -> Res<i32> {
+    // SAFETY: every option used in this file takes integers.
+    check(unsafe { libc::prctl(option, arg2, arg3, 0, 0) } as libc::c_long).map(|n| n as i32)
+}
+
+/// PR_SET_PDEATHSIG(2const): the signal we get when our parent dies; 0 disarms.
+pub fn set_parent_death_signal(signal: i32) -> Res<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0).map(drop)
+}
+
+/// PR_SET_DUMPABLE(2const).
+pub fn set_dumpable(on: bool) -> Res<()> {
+    prctl(libc::PR_SET_DUMPABLE, u64::from(on), 0).map(drop)
+}
+
+/// PR_SET_NO_NEW_PRIVS(2const).
+pub fn set_no_new_privs() -> Res<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+}
+
+/// PR_SET_KEEPCAPS(2const): keep the permitted set over a change of uid.
+pub fn set_keep_caps(on: bool) -> Res<()> {
+    prctl(libc::PR_SET_KEEPCAPS, u64::from(on), 0).map(drop)
+}
+
+/// PR_SET_CHILD_SUBREAPER(2const).
+pub fn set_child_subreaper() -> Res<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
+/// Whether we were started with privileges that our caller lacks (setuid, setgid, file capabilities): AT_SECURE of getauxval(3).
+pub fn is_secure_exec() -> bool {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Nothing blocked and SIGPIPE at its default: what the runtime changed for itself is not the workload's (signal(7)).
+pub fn reset_signals() -> Res<()> {
+    // SAFETY: an empty set is made, then installed; SIG_DFL is a valid disposition.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        check(libc::c_long::from(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())))?;
+        if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
+
+/// prlimit(2) on ourselves or on a process of ours. Values are 64-bit on every architecture.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Res<()> {
+    let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let old = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: `new` lives across the call, the old value is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const new, old) }).map(drop)
+}
+
+/// getrlimit(2) of ourselves, as (soft, hard).
+pub fn get_rlimit(resource: u32) -> Res<(u64, u64)> {
+    let new = std::ptr::null::<libc::rlimit64>();
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `old` is filled by the call, nothing new is set.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut old) })?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+// ---------------------------------------------------------------- capabilities
+
+/// The three capability sets of a thread, as bits (capabilities(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapSets {
+    /// What is in force.
+    pub effective: u64,
+    /// What may be put in force.
+    pub permitted: u64,
+    /// What survives an execve of a file with inheritable capabilities.
+    pub inheritable: u64,
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+/// capget(2) of ourselves.
+pub fn capget() -> Res<CapSets> {
+    let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 fills exactly two elements.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Ok(CapSets {
+        effective: join(data[0].effective, data[1].effective),
+        permitted: join(data[0].permitted, data[1].permitted),
+        inheritable: join(data[0].inheritable, data[1].inheritable),
+    })
+}
+
+/// capset(2): the three sets at once, so that no order of single changes can go wrong.
+pub fn capset(sets: CapSets) -> Res<()> {
+    let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let half = |shift: u32| CapData {
+        effective: (sets.effective >> shift) as u32,
+        permitted: (sets.permitted >> shift) as u32,
+        inheritable: (sets.inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads exactly two elements.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+/// PR_CAPBSET_DROP(2const). EINVAL: this kernel does not know the capability.
+pub fn drop_bounding(cap: u8) -> Res<()> {
+    prctl(libc::PR_CAPBSET_DROP, u64::from(cap), 0).map(drop)
+}
+
+/// PR_CAPBSET_READ(2const). EINVAL: this kernel does not know the capability.
+pub fn in_bounding(cap: u8) -> Res<bool> {
+    prctl(libc::PR_CAPBSET_READ, u64::from(cap), 0).map(|n| n == 1)
+}
+
+/// PR_CAP_AMBIENT_CLEAR_ALL(2const).
+pub fn clear_ambient() -> Res<()> {
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).map(drop)
+}
+
+/// PR_CAP_AMBIENT_RAISE(2const).
+pub fn raise_ambient(cap: u8) -> Res<()> {
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(cap)).map(drop)
+}
+
+// ---------------------------------------------------------------- seccomp, keys
+
+/// seccomp(2), SECCOMP_SET_MODE_FILTER. seccompiler's own installer always sets no_new_privs and takes no flags.
+pub fn seccomp_install(program: &[libc::sock_filter], flags: u64) -> Res<()> {
+    let prog = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies `len` instructions and writes none; the slice outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) }).map(drop)
+}
+
+/// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING with a fresh anonymous keyring: keyrings are not namespaced.
+pub fn new_session_keyring() -> Res<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let name = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) }).map(drop)
+}
+
+// ---------------------------------------------------------------- mounts by descriptor
+
+/// `MOUNT_ATTR_RDONLY`.
+pub const ATTR_RDONLY: u64 = 0x1;
+/// `MOUNT_ATTR_NOSUID`.
+pub const ATTR_NOSUID: u64 = 0x2;
+/// `MOUNT_ATTR_NODEV`.
+pub const ATTR_NODEV: u64 = 0x4;
+/// `MOUNT_ATTR_NOEXEC`.
+pub const ATTR_NOEXEC: u64 = 0x8;
+/// `MOUNT_ATTR__ATIME`: the mask of the access-time modes; a new mode needs the whole mask cleared.
+pub const ATTR_ATIME: u64 = 0x70;
+/// `MOUNT_ATTR_NOATIME`.
+pub const ATTR_NOATIME: u64 = 0x10;
+/// `MOUNT_ATTR_STRICTATIME`.
+pub const ATTR_STRICTATIME: u64 = 0x20;
+/// `MOUNT_ATTR_NODIRATIME`.
+pub const ATTR_NODIRATIME: u64 = 0x80;
+/// `MOUNT_ATTR_IDMAP`.
+pub const ATTR_IDMAP: u64 = 0x0010_0000;
+/// `MOUNT_ATTR_NOSYMFOLLOW`.
+pub const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
+
+const AT_RECURSIVE: libc::c_uint = 0x8000;
+const AT_EMPTY_PATH: libc::c_uint = 0x1000;
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
+
+/// open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at `path` under `dir` (or of `dir` itself when `path` is empty).
+pub fn clone_tree(dir: Option<BorrowedFd<'_>>, path: &str, recursive: bool) -> Res<OwnedFd> {
+    let path = cstr(path)?;
+    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= AT_RECURSIVE;
+    }
+    if path.is_empty() {
+        flags |= AT_EMPTY_PATH;
+    }
+    let dir = dir.map_or(libc::AT_FDCWD, |d| d.as_raw_fd());
+    // SAFETY: `path` is a C string that outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) })
+}
+
+/// move_mount(2) from a mount descriptor onto a descriptor of the target: no path is looked up twice.
+pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Res<()> {
+    const F_EMPTY_PATH: libc::c_uint = 0x4;
+    const T_EMPTY_PATH: libc::c_uint = 0x40;
+    let empty = c"".as_ptr();
+    // SAFETY: two descriptors and two empty C strings.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            empty,
+            target.as_raw_fd(),
+            empty,
+            F_EMPTY_PATH | T_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}
+
+/// What mount_setattr(2) changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountAttr<'a> {
+    /// Attributes to add (`ATTR_*`).
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave the propagation alone.
+    pub propagation: u64,
+    /// The user namespace whose id map the mount takes. Implies `ATTR_IDMAP`.
+    pub idmap: Option<BorrowedFd<'a>>,
+}
+
+#[repr(C)]
+struct MountAttrRaw {
+    set: u64,
+    clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// mount_setattr(2) on a mount descriptor.
+pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: MountAttr<'_>) -> Res<()> {
+    let raw = MountAttrRaw {
+        set: attr.set | if attr.idmap.is_some() { ATTR_IDMAP } else { 0 },
+        clr: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: attr.idmap.map_or(0, |f| f.as_raw_fd() as u64),
+    };
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the struct is the kernel's first version of mount_attr and its exact size is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const raw,
+            size_of::<MountAttrRaw>(),
+        )
+    })
+    .map(drop)
+}
+
+/// fsopen(2), fsconfig(2) for each option, fsmount(2): a new file system on a detached mount.
+pub fn new_filesystem(fstype: &str, source: &str, options: &[(String, String)], attr: u64) -> Res<OwnedFd> {
+    const CLOEXEC: libc::c_uint = 1;
+    const SET_FLAG: libc::c_uint = 0;
+    const SET_STRING: libc::c_uint = 1;
+    const CMD_CREATE: libc::c_uint = 6;
+    let fstype = cstr(fstype)?;
+    // SAFETY: `fstype` is a C string that outlives the call.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), CLOEXEC) })?;
+    let config = |command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>| {
+        let key = key.map_or(std::ptr::null(), CStr::as_ptr);
+        let value = value.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: key and value are null or C strings that outlive the call.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) })
+    };
+    if !source.is_empty() {
+        config(SET_STRING, Some(c"source"), Some(&cstr(source)?))?;
+    }
+    for (key, value) in options {
+        let key = cstr(key)?;
+        if value.is_empty() {
+            config(SET_FLAG, Some(&key), None)?;
+        } else {
+            config(SET_STRING, Some(&key), Some(&cstr(value)?))?;
+        }
+    }
+    config(CMD_CREATE, None, None)?;
+    // SAFETY: integers and a live descriptor.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, attr) })
+}
+
+// ---------------------------------------------------------------- terminals, network
+
+/// TIOCGPTPEER(2const): the other end of a pseudo-terminal, opened without looking up a path that a container could have replaced.
+pub fn pty_peer(master: BorrowedFd<'_>) -> Res<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: integers and a live descriptor.
+    owned(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }))
+}
+
+/// TIOCSPTLCK(2const): unlocks the other end of a pseudo-terminal.
+pub fn pty_unlock(master: BorrowedFd<'_>) -> Res<()> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the request reads one int.
+    check(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) }))
+        .map(drop)
+}
+
+/// TIOCSCTTY(2const): makes a terminal the controlling one of our session.
+pub fn set_controlling_tty(tty: BorrowedFd<'_>) -> Res<()> {
+    // SAFETY: the request takes an integer.
+    check(libc::c_long::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSCTTY, 0) })).map(drop)
+}
+
+/// TIOCGWINSZ(2const), as (rows, columns).
+pub fn window_size(tty: BorrowedFd<'_>) -> Res<(u16, u16)> {
+    // SAFETY: winsize is plain integers; all zero is a valid value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the request fills one winsize.
+    check(libc::c_long::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }))?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// TIOCSWINSZ(2const).
+pub fn set_window_size(tty: BorrowedFd<'_>, rows: u16, columns: u16) -> Res<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request reads one winsize.
+    check(libc::c_long::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })).map(drop)
+}
+
+/// setdomainname(2); the sysctl of the same meaning answers EACCES in a user namespace.
+pub fn set_domainname(name: &str) -> Res<()> {
+    // SAFETY: pointer and length of one live string.
+    check(libc::c_long::from(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })).map(drop)
+}
+
+/// Sets IFF_UP on `lo` in the network namespace that we are in (netdevice(7)).
+pub fn loopback_up() -> Res<()> {
+    // SAFETY: integers only.
+    let socket =
+        owned(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
+    // SAFETY: ifreq is plain data; all zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request reads one ifreq.
+    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
+        .map(drop)
+}
+
+// ---------------------------------------------------------------- descriptors
+
+/// dup2(2) onto a standard stream.
+pub fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> Res<()> {
+    // SAFETY: replaces a standard stream of this process, which nothing here owns as an OwnedFd.
+    check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), onto) })).map(drop)
+}
+
+/// Takes over a descriptor that the caller of stockade left open for us (`--preserve-fds`), or that SCM_RIGHTS delivered.
+///
+/// The caller of this function vouches that nothing else owns it.
+pub fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: by contract of this function.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Borrows a descriptor by number for one call; EBADF answers a wrong one.
+pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: used only for standard streams and inherited descriptors, which stay open while stockade runs.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+// ---------------------------------------------------------------- device program
+
+// bpf(2). The commands and flags of linux/bpf.h that we use.
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
+const BPF_F_REPLACE: u32 = 1 << 2;
+/// `BPF_CGROUP_MAX_PROGS`: the kernel attaches no more programs of a type to one cgroup.
+const BPF_CGROUP_MAX_PROGS: usize = 64;
+
+// `union bpf_attr` is as long as the command at hand needs: the kernel takes what is missing as zero. That holds for
+// what it reads. See BpfQuery for what it writes.
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct BpfLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+}
+
+#[repr(C)]
+struct BpfAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
+}
+
+/// Whole, up to `revision`, the last field of 6.18. The first kernels that had it wrote it back without a look at the
+/// size that the caller stated, so a shorter struct could have had the memory behind it overwritten.
+#[repr(C)]
+#[derive(Default)]
+struct BpfQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    _pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+#[repr(C)]
+struct BpfGetId {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+const _: () = assert!(size_of::<BpfLoad>() == 64 && size_of::<BpfAttach>() == 20);
+const _: () = assert!(size_of::<BpfQuery>() == 64 && size_of::<BpfGetId>() == 12);
+
+/// bpf(2) with the struct of one command.
+///
+/// # Safety
+///
+/// `T` is the `repr(C)` beginning of the command's part of `union bpf_attr`, without padding that is not a field, long
+/// enough for what the kernel writes back; and every pointer in it is valid for the lengths that it states.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> libc::c_long {
+    // SAFETY: the caller promises what the kernel relies on; the reference is valid for size_of::<T>() bytes.
+    unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) }
+}
+
+/// bpf(2), BPF_PROG_LOAD: verifies a device program, one `struct bpf_insn` an element, and returns its descriptor
+/// (close-on-exec, as the kernel makes all of them). Needs CAP_BPF or CAP_SYS_ADMIN in the initial user namespace.
+///
+/// With `log`, a program that is refused is loaded once more to get the verifier's words into it; the error is that of
+/// the first try.
+pub fn bpf_prog_load_device(insns: &[u64], log: Option<&mut Vec<u8>>) -> Res<OwnedFd> {
+    let attr = BpfLoad {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(insns.len()).map_err(|_| Errno::E2BIG)?,
+        insns: insns.as_ptr() as u64,
+        // Helpers marked as GPL-only are closed to us by this. The program calls no helper at all, and MIT is true.
+        license: c"MIT".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"stockade\0\0\0\0\0\0\0\0",
+    };
+    let load = || {
+        // The verifier gives up with EAGAIN when a signal is pending.
+        let mut tries = (0..5).map(|_| {
+            // SAFETY: `insns` and the license outlive the call; the kernel copies both and writes nothing back.
+            owned(unsafe { bpf(BPF_PROG_LOAD, &mut { attr }) })
+        });
+        tries.find(|res| !matches!(res, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN))
+    };
+    let loaded = match load() {
+        // Before 5.11 a program counted as locked memory, and more than RLIMIT_MEMLOCK was EPERM.
+        Err(Errno::EPERM) => with_raised_memlock(load).unwrap_or(Err(Errno::EPERM)),
+        other => other,
+    };
+    if let (Err(_), Some(log)) = (&loaded, log) {
+        log.clear();
+        log.resize(1 << 18, 0);
+        let mut attr = BpfLoad { log_level: 1, log_size: 1 << 18, log_buf: log.as_mut_ptr() as u64, ..attr };
+        // SAFETY: as above; and `log` is ours alone and has the length that `log_size` states.
+        drop(owned(unsafe { bpf(BPF_PROG_LOAD, &mut attr) }));
+        let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+        log.truncate(end);
+    }
+    loaded
+}
+
+/// Runs `f` with the soft RLIMIT_MEMLOCK at its hard limit, and puts it back, because a workload inherits it. `None`
+/// if there is nothing to raise: then trying again is of no use.
+fn with_raised_memlock<T>(f: impl FnOnce() -> T) -> Option<T> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    if soft >= hard {
+        return None;
+    }
+    setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard).ok()?;
+    let res = f();
+    // Lowering a soft limit cannot fail.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
+    Some(res)
+}
+
+/// bpf(2), BPF_PROG_ATTACH to a cgroup v2 directory. The cgroup keeps the program alive; the descriptor may be closed.
+///
+/// A second program does not loosen the first: all that are attached here or on an ancestor must say yes. So a change of
+/// rules names the program that it replaces, and the kernel swaps them at once: no moment without a program.
+/// ENOENT: `replace` is not attached (any more).
+pub fn bpf_prog_attach_device(
+    cgroup: BorrowedFd<'_>,
+    prog: BorrowedFd<'_>,
+    replace: Option<BorrowedFd<'_>>,
+) -> Res<()> {
+    let mut attr = BpfAttach {
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_bpf_fd: prog.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI | if replace.is_some() { BPF_F_REPLACE } else { 0 },
+        replace_bpf_fd: replace.map_or(0, |fd| fd.as_raw_fd() as u32),
+    };
+    // SAFETY: integers only, and the kernel writes nothing back.
+    check(unsafe { bpf(BPF_PROG_ATTACH, &mut attr) }).map(drop)
+}
+
+/// bpf(2), BPF_PROG_QUERY: the ids of the device programs attached to this cgroup itself, not to its ancestors.
+pub fn bpf_prog_query_device(cgroup: BorrowedFd<'_>) -> Res<Vec<u32>> {
+    let mut ids = vec![0_u32; BPF_CGROUP_MAX_PROGS];
+    let mut attr = BpfQuery {
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_DEVICE,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: BPF_CGROUP_MAX_PROGS as u32,
+        ..BpfQuery::default()
+    };
+    // SAFETY: the kernel writes up to `prog_cnt` ids into `ids`, which is that long and ours alone, and into fields of
+    // the struct, which has them all.
+    check(unsafe { bpf(BPF_PROG_QUERY, &mut attr) })?;
+    ids.truncate(attr.prog_cnt as usize);
+    Ok(ids)
+}
+
+/// bpf(2), BPF_PROG_GET_FD_BY_ID: a descriptor for an id from [`bpf_prog_query_device`], as a replacement needs it.
+/// Needs CAP_SYS_ADMIN. ENOENT: the program is gone.
+pub fn bpf_prog_get_fd_by_id(id: u32) -> Res<OwnedFd> {
+    let mut attr = BpfGetId { prog_id: id, next_id: 0, open_flags: 0 };
+    // SAFETY: integers only, and the kernel writes nothing back.
+    owned(unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) })
+}
