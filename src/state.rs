@@ -238,6 +238,13 @@ impl Store {
         &self.root
     }
 
+    /// The directory in which the cgroups of this --root lie, so that an id may be used again under another; none for
+    /// the usual place.
+    pub fn cgroup_parent(&self) -> Option<String> {
+        let usual = Store::open(None).is_ok_and(|s| s.root == self.root);
+        (!usual).then(|| format!("stockade-{:08x}", fnv1a(&self.root.to_string_lossy()) as u32))
+    }
+
     /// Makes the directory and refuses one that others can write to.
     pub fn make(&self) -> Result<()> {
         let shown = self.root.display().to_string();

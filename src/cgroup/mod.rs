@@ -171,13 +171,15 @@ impl Group {
     }
 }
 
-/// The directories on the way to a cgroup that do not exist yet, topmost first.
+/// The directories on the way to a cgroup that do not exist yet, topmost first. Those named after a --root are always
+/// counted: the last container in one takes it along.
 pub fn missing(mount: &Path, path: &str) -> Vec<String> {
     let mut here = String::new();
     let mut missing = Vec::new();
     for name in parts(path) {
         here = format!("{here}/{name}");
-        if !missing.is_empty() || !mount.join(here.trim_start_matches('/')).exists() {
+        let ours = name.starts_with("stockade-");
+        if ours || !missing.is_empty() || !mount.join(here.trim_start_matches('/')).exists() {
             missing.push(here.clone());
         }
     }

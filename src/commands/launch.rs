@@ -94,7 +94,7 @@ pub fn perform(global: &Global, request: Request) -> Result<i32> {
     let mut host = Host::read()?;
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create(&request.id)?;
-    let (plan, built) = match prepare(&request, &mut host, &entry) {
+    let (plan, built) = match prepare(&request, &mut host, &store, &entry) {
         Ok(done) => done,
         Err(e) => {
             undo(&entry, &host);
@@ -186,7 +186,7 @@ fn check_descriptors(count: u32) -> Result<()> {
     Ok(())
 }
 
-fn prepare(request: &Request, host: &mut Host, entry: &Entry) -> Result<(Plan, Built)> {
+fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> Result<(Plan, Built)> {
     if plan::wants_ids(&request.bundle, &request.policy, host) {
         host.ids.block = Some(state::reserve_ids(entry)?);
     }
@@ -195,7 +195,7 @@ fn prepare(request: &Request, host: &mut Host, entry: &Entry) -> Result<(Plan, B
         id: request.id.clone(),
         no_new_keyring: request.no_new_keyring,
         preserve_fds: request.preserve_fds,
-        die_with_runtime: foreground,
+        cgroup_parent: store.cgroup_parent(),
     };
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
     if crate::log::is_debug() {

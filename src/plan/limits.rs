@@ -305,7 +305,10 @@ fn path(draft: &Draft) -> Result<String> {
     let base = draft.host.cgroup.base.trim_end_matches('/');
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.cgroups_path().clone());
     let path = match asked.map(|p| p.to_string_lossy().into_owned()).filter(|p| !p.is_empty()) {
-        None => format!("{base}/{}", draft.options.id),
+        None => match &draft.options.cgroup_parent {
+            None => format!("{base}/{}", draft.options.id),
+            Some(parent) => format!("{base}/{parent}/{}", draft.options.id),
+        },
         Some(path) => {
             let clean: Vec<&str> = path.split('/').filter(|c| !c.is_empty() && *c != ".").collect();
             if clean.is_empty() {

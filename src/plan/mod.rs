@@ -62,8 +62,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors above 2 the caller hands to the workload.
     pub preserve_fds: u32,
-    /// Stay tied to the runtime: a foreground run dies with it.
-    pub die_with_runtime: bool,
+    /// A directory between the base cgroup and the container's, where the same id may exist under another --root.
+    pub cgroup_parent: Option<String>,
 }
 
 /// A launch as a value.
