@@ -56,8 +56,10 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
             return Err(Error::new("--emit-bundle", dir.display().to_string(), "has a bundle already")
                 .hint("nothing is overwritten: name another"));
         }
-        write_bundle(dir, &args, terminal)?;
-        return Ok(0);
+        // Half a bundle would be in the way of the next attempt.
+        return write_bundle(dir, &args, terminal).map(|()| 0).inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(dir.join("rootfs"));
+        });
     }
     let store = Store::open(global.root.as_deref())?;
     let scratch = Scratch(
@@ -144,11 +146,15 @@ fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool) -> Result<()> {
     ] {
         std::fs::write(rootfs.join("etc").join(name), text).at("sandbox", name)?;
     }
+    let mut shares = Vec::new();
     for (list, writable) in [(&args.ro, false), (&args.rw, true)] {
         for path in list {
-            mounts.push(share(&rootfs, path, writable)?);
+            shares.push(share(&rootfs, path, writable)?);
         }
     }
+    // What lies above comes first: `--rw X` must not cover `--ro X/Y`.
+    shares.sort_by(|(a, _), (b, _)| a.cmp(b));
+    mounts.extend(shares.into_iter().map(|(_, mount)| mount));
     let config = config(args, terminal, mounts)?;
     let text =
         serde_json::to_string_pretty(&config).map_err(|e| Error::new("sandbox", "config.json", e.to_string()))?;
@@ -176,18 +182,28 @@ fn place_holder(rootfs: &Path, path: &Path, is_dir: bool) -> Result<()> {
     std::fs::write(&inside, "").at("sandbox", inside.display().to_string())
 }
 
-fn share(rootfs: &Path, path: &Path, writable: bool) -> Result<Value> {
+/// A config.json is UTF-8; a path need not be.
+fn utf8<'a>(flag: &str, path: &'a Path) -> Result<&'a str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(flag, path.display().to_string(), "not UTF-8: config.json cannot name it")
+            .hint("share the directory above it")
+    })
+}
+
+fn share(rootfs: &Path, path: &Path, writable: bool) -> Result<(PathBuf, Value)> {
     let flag = if writable { "--rw" } else { "--ro" };
     let typed = path.display().to_string();
     let source = path.canonicalize().at(flag, &typed)?;
     let target = normal(&std::path::absolute(path).at(flag, &typed)?);
-    if target == Path::new("/") {
+    // Both: a symbolic link to /proc is the host's /proc under another name.
+    if [&target, &source].iter().any(|p| *p == Path::new("/")) {
         return Err(Error::new(flag, typed, "the whole host would be in the sandbox")
             .hint("name the directories that it needs"));
     }
-    if ["/proc", "/sys", "/dev"].iter().any(|p| target.starts_with(p)) {
+    if ["/proc", "/sys", "/dev"].iter().any(|p| target.starts_with(p) || source.starts_with(p)) {
         return Err(Error::new(flag, typed, "the sandbox has its own /proc, /sys and /dev"));
     }
+    let (shown, from) = (utf8(flag, &target)?, utf8(flag, &source)?);
     let is_dir = source.is_dir();
     // Below a directory of the host that is shown anyway the target exists; a link in the skeleton leads there, too.
     let below_shown =
@@ -203,7 +219,8 @@ fn share(rootfs: &Path, path: &Path, writable: bool) -> Result<Value> {
     if writable && geteuid().is_root() {
         options.push("idmap");
     }
-    Ok(json!({ "destination": target, "type": "none", "source": source, "options": options }))
+    let mount = json!({ "destination": shown, "type": "none", "source": from, "options": options });
+    Ok((target, mount))
 }
 
 fn config(args: &Sandbox, terminal: bool, mounts: Vec<Value>) -> Result<Value> {
@@ -231,6 +248,10 @@ fn config(args: &Sandbox, terminal: bool, mounts: Vec<Value>) -> Result<Value> {
     let mut resources = json!({});
     if let Some(size) = &args.memory {
         let bytes = parse_size(size).map_err(|e| Error { step: "--memory".into(), ..e })?;
+        if bytes == 0 {
+            // In a config.json 0 is the engines' word for "not set".
+            return Err(Error::new("--memory", size.as_str(), "nothing runs without memory"));
+        }
         resources["memory"] = json!({ "limit": bytes, "swap": bytes });
     }
     if let Some(cpus) = &args.cpus {
@@ -250,7 +271,7 @@ fn config(args: &Sandbox, terminal: bool, mounts: Vec<Value>) -> Result<Value> {
             "user": { "uid": 0, "gid": 0 },
             "args": args.command,
             "env": env,
-            "cwd": cwd,
+            "cwd": utf8("--workdir", &cwd)?,
             "noNewPrivileges": true
         },
         "root": { "path": "rootfs", "readonly": true },
