@@ -239,8 +239,7 @@ impl Parent {
     fn limits(&mut self, values: &[(String, String)]) -> Result<()> {
         for (file, value) in values {
             let kept = self.group()?.set(file, value)?;
-            // memory files are rounded to pages, lists are sorted: same number of words, other words.
-            if kept != *value && !(file.starts_with("memory.") && same_page(&kept, value)) && file != "io.max" {
+            if !cgroup::is_kept(value, &kept) {
                 self.findings.push(Finding {
                     rule: "host".into(),
                     field: file.clone(),
@@ -373,13 +372,6 @@ pub fn reap(pid: i32) -> Result<i32> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(Error::os("wait", pid.to_string(), e)),
         }
-    }
-}
-
-fn same_page(kept: &str, asked: &str) -> bool {
-    match (kept.parse::<u64>(), asked.parse::<u64>()) {
-        (Ok(k), Ok(a)) => k <= a && a - k < 65_536,
-        _ => false,
     }
 }
 

@@ -171,6 +171,18 @@ impl Group {
     }
 }
 
+/// Whether what a file shows after a write is what was written: a line of it has all our words. The kernel rounds
+/// memory down to pages, and shows no line for a device without a throttle.
+pub fn is_kept(asked: &str, kept: &str) -> bool {
+    let same = |asked: &str, kept: &str| match (asked.parse::<u64>(), kept.parse::<u64>()) {
+        (Ok(a), Ok(k)) => k <= a && a - k < 65_536 && (a == k || k % 4096 == 0),
+        _ => asked == kept || asked.ends_with("=max"),
+    };
+    let words: Vec<&str> = asked.split_whitespace().collect();
+    words.iter().skip(1).all(|w| w.ends_with("=max")) && words.len() > 1
+        || kept.lines().any(|line| words.iter().all(|w| line.split_whitespace().any(|k| same(w, k))))
+}
+
 /// The directories on the way to a cgroup that do not exist yet, topmost first. Those named after a --root are always
 /// counted: the last container in one takes it along.
 pub fn missing(mount: &Path, path: &str) -> Vec<String> {
@@ -271,4 +283,27 @@ fn remove_below(dir: BorrowedFd<'_>, path: &str, depth: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_kept;
+
+    #[test]
+    fn a_value_is_kept_when_the_file_says_so() {
+        for (asked, kept) in [
+            ("512", "512"),
+            ("max", "max"),
+            ("1000000", "999424"),
+            ("50000", "50000 100000"),
+            ("default 100", "default 100\n8:0 5"),
+            ("8:0 rbps=1048576", "8:0 rbps=1048576 wbps=max riops=max wiops=max"),
+            ("8:0 wiops=max", ""),
+        ] {
+            assert!(is_kept(asked, kept), "{asked} -> {kept}");
+        }
+        for (asked, kept) in [("512", "511"), ("0-3", "0-1"), ("1000", "max"), ("8:0 rbps=2", "8:16 rbps=2"), ("100", "")] {
+            assert!(!is_kept(asked, kept), "{asked} -> {kept}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! with the reason; what only the policy's defaults asked becomes a finding. Kernel document: admin-guide/cgroup-v2.
 
 use super::ids::Ids;
+use super::resources::{Wanted, asked, cpu_max};
 use super::{Draft, Ns, Step};
 use crate::cgroup::device;
 use crate::error::{Error, Result};
@@ -26,13 +27,6 @@ pub struct Limits {
     pub raise: Option<Step>,
 }
 
-/// A limit on its way: file, value, and the field that asked for it (none: the policy's default).
-struct Wanted {
-    file: String,
-    value: String,
-    field: Option<&'static str>,
-}
-
 /// Decides the cgroup and everything in it.
 pub fn decide(draft: &mut Draft) -> Result<Limits> {
     let resources = draft.bundle.spec.linux().as_ref().and_then(|l| l.resources().clone()).unwrap_or_default();
@@ -53,10 +47,10 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
     }
     let mut lost: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for want in wanted {
-        let controller = want.file.split('.').next().unwrap_or_default().to_owned();
+        let controller = want.controller().to_owned();
         let missing = match &obstacle {
             Some(why) => Some(why.clone()),
-            None if controller == "cgroup" || cgroup.controllers.contains(&controller) => None,
+            None if cgroup.controllers.contains(&controller) => None,
             None if cgroup.on_v1.contains(&controller) => {
                 Some(format!("the {controller} controller is on cgroup v1 here, which stockade does not use"))
             }
@@ -64,7 +58,7 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
         };
         match (missing, want.field) {
             (None, _) => {
-                if controller != "cgroup" && !limits.controllers.contains(&controller) {
+                if !limits.controllers.contains(&controller) {
                     limits.controllers.push(controller);
                 }
                 limits.values.push((want.file, want.value));
@@ -105,172 +99,6 @@ fn remedy(draft: &Draft) -> String {
     "remove the limit, or boot with systemd.unified_cgroup_hierarchy=1 for a pure cgroup v2 host".into()
 }
 
-/// The conversion of the kernel's old shares (2..262144) to cpu.weight (1..10000) that runtimes agreed on in 2025: it
-/// maps 1024 to 100, where the linear one before it gave 39.
-pub fn shares_to_weight(shares: u64) -> u64 {
-    match shares {
-        0 => 0,
-        1..=2 => 1,
-        262_144.. => 10_000,
-        _ => {
-            let l = (shares as f64).log2();
-            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            10f64.powf(exponent).ceil() as u64
-        }
-    }
-}
-
-fn asked(resources: &LinuxResources) -> Result<Vec<Wanted>> {
-    let mut wanted: Vec<Wanted> = Vec::new();
-    let mut want = |file: &str, value: String, field: &'static str| {
-        wanted.push(Wanted { file: file.into(), value, field: Some(field) });
-    };
-    let bad = |field: &str, why: String| Error::new("config.json", field, why);
-    let max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
-    if let Some(memory) = resources.memory() {
-        // Engines write 0 for "not set".
-        let limit = memory.limit().filter(|n| *n != 0);
-        let swap = memory.swap().filter(|n| *n != 0);
-        // The config counts memory and swap together, cgroup v2 counts swap alone.
-        if let Some(swap) = swap {
-            let value = match (limit, swap) {
-                (_, -1) => "max".to_owned(),
-                (Some(limit), swap) if limit > 0 && swap >= limit => (swap - limit).to_string(),
-                (Some(limit), swap) => {
-                    return Err(bad(
-                        "linux.resources.memory.swap",
-                        format!("{swap} is below the memory limit {limit}: it counts memory and swap together"),
-                    ));
-                }
-                (None, swap) => {
-                    return Err(bad(
-                        "linux.resources.memory.swap",
-                        format!("{swap} without a memory limit: it counts memory and swap together"),
-                    ));
-                }
-            };
-            want("memory.swap.max", value, "linux.resources.memory.swap");
-        }
-        if let Some(limit) = limit {
-            want("memory.max", max(limit), "linux.resources.memory.limit");
-        }
-        if let Some(low) = memory.reservation().filter(|n| *n != 0) {
-            if limit.is_some_and(|limit| limit > 0 && low > limit) {
-                return Err(bad("linux.resources.memory.reservation", format!("{low} is above the limit")));
-            }
-            want("memory.low", max(low), "linux.resources.memory.reservation");
-        }
-        for (field, set) in [
-            ("linux.resources.memory.kernel", memory.kernel().is_some_and(|n| n > 0)),
-            ("linux.resources.memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n > 0)),
-            ("linux.resources.memory.swappiness", memory.swappiness().is_some_and(|n| n > 0)),
-            ("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
-        ] {
-            if set {
-                return Err(bad(field, "cgroup v2 has no such setting".into()));
-            }
-        }
-    }
-    if let Some(cpu) = resources.cpu() {
-        if let Some(shares) = cpu.shares().filter(|n| *n != 0) {
-            want("cpu.weight", shares_to_weight(shares).to_string(), "linux.resources.cpu.shares");
-        }
-        let quota = cpu.quota().filter(|n| *n != 0);
-        let period = cpu.period().filter(|n| *n != 0);
-        if let Some(period) = period.filter(|p| !(1_000..=1_000_000).contains(p)) {
-            return Err(bad("linux.resources.cpu.period", format!("{period} us is outside 1000..1000000")));
-        }
-        if let Some(quota) = quota.filter(|q| (1..1000).contains(q)) {
-            return Err(bad("linux.resources.cpu.quota", format!("{quota} us is below the kernel's minimum of 1000")));
-        }
-        if quota.is_some() || period.is_some() {
-            let value = format!("{} {}", max(quota.unwrap_or(-1)), period.unwrap_or(100_000));
-            want(
-                "cpu.max",
-                value,
-                if quota.is_some() { "linux.resources.cpu.quota" } else { "linux.resources.cpu.period" },
-            );
-        }
-        if let Some(burst) = cpu.burst().filter(|n| *n != 0) {
-            want("cpu.max.burst", burst.to_string(), "linux.resources.cpu.burst");
-        }
-        if let Some(idle) = cpu.idle().filter(|n| *n != 0) {
-            if idle != 1 {
-                return Err(bad("linux.resources.cpu.idle", format!("{idle} is neither 0 nor 1")));
-            }
-            want("cpu.idle", "1".into(), "linux.resources.cpu.idle");
-        }
-        for (file, value, field) in [
-            ("cpuset.cpus", cpu.cpus(), "linux.resources.cpu.cpus"),
-            ("cpuset.mems", cpu.mems(), "linux.resources.cpu.mems"),
-        ] {
-            if let Some(list) = value.as_deref().filter(|v| !v.is_empty()) {
-                if !list.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'-') {
-                    return Err(bad(field, format!("{list:?} is not a list such as 0-3,7")));
-                }
-                want(file, list.into(), field);
-            }
-        }
-        if cpu.realtime_runtime().is_some_and(|n| n != 0) || cpu.realtime_period().is_some_and(|n| n != 0) {
-            return Err(bad("linux.resources.cpu.realtimeRuntime", "cgroup v2 has no such setting".into()));
-        }
-    }
-    if let Some(pids) = resources.pids() {
-        if pids.limit() != 0 {
-            want("pids.max", max(pids.limit()), "linux.resources.pids.limit");
-        }
-    }
-    for (field, set) in [
-        ("linux.resources.blockIO", resources.block_io().as_ref().is_some_and(io_is_set)),
-        ("linux.resources.hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty())),
-        ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|l| !l.is_empty())),
-        (
-            "linux.resources.network",
-            resources.network().as_ref().is_some_and(|n| {
-                n.class_id().is_some_and(|c| c != 0) || n.priorities().as_ref().is_some_and(|p| !p.is_empty())
-            }),
-        ),
-    ] {
-        if set {
-            return Err(bad(field, "stockade does not implement this field yet".into())
-                .hint("a launch without it would not be what the config asks; remove the field"));
-        }
-    }
-    if let Some(unified) = resources.unified() {
-        let sorted: BTreeMap<_, _> = unified.iter().collect();
-        for (file, value) in sorted {
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
-            let core = [
-                "cgroup.procs",
-                "cgroup.threads",
-                "cgroup.subtree_control",
-                "cgroup.type",
-                "cgroup.kill",
-                "cgroup.freeze",
-            ];
-            if !file.contains('.') || file.starts_with('.') || !file.bytes().all(plain) || core.contains(&file.as_str())
-            {
-                return Err(bad("linux.resources.unified", format!("{file:?} is not a settable file of a controller")));
-            }
-            want(file, value.clone(), "linux.resources.unified");
-        }
-    }
-    Ok(wanted)
-}
-
-fn io_is_set(io: &oci_spec::runtime::LinuxBlockIo) -> bool {
-    io.weight().is_some_and(|w| w != 0)
-        || io.weight_device().as_ref().is_some_and(|l| !l.is_empty())
-        || [
-            io.throttle_read_bps_device(),
-            io.throttle_write_bps_device(),
-            io.throttle_read_iops_device(),
-            io.throttle_write_iops_device(),
-        ]
-        .iter()
-        .any(|l| l.as_ref().is_some_and(|l| !l.is_empty()))
-}
-
 fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
     let has = |wanted: &[Wanted], file: &str| wanted.iter().any(|w| w.file == file);
     let policy = draft.policy.limits;
@@ -293,11 +121,6 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
         }
         wanted.push(Wanted { file: file.into(), value, field: None });
     }
-}
-
-/// `cpu.max` for a number of CPUs, over the kernel's default period.
-pub fn cpu_max(cpus: f64) -> String {
-    format!("{} 100000", (cpus * 100_000.0).round() as u64)
 }
 
 /// Where the cgroup goes: the config's path below the mount, or one named after the container beside our own.
@@ -450,24 +273,4 @@ pub fn rlimits(draft: &mut Draft, process: &Process) -> Vec<(String, u64, u64)> 
     }
     values.sort();
     values
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_map_to_weights_at_the_known_points() {
-        assert_eq!(shares_to_weight(0), 0);
-        assert_eq!(shares_to_weight(2), 1);
-        assert_eq!(shares_to_weight(1024), 100);
-        assert_eq!(shares_to_weight(262_144), 10_000);
-        assert!((2..262_144).step_by(97).all(|s| (1..=10_000).contains(&shares_to_weight(s))));
-    }
-
-    #[test]
-    fn cpus_are_a_quota_over_the_default_period() {
-        assert_eq!(cpu_max(0.5), "50000 100000");
-        assert_eq!(cpu_max(1.5), "150000 100000");
-    }
 }

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod ids;
 pub mod limits;
 pub mod mounts;
+pub mod resources;
 pub mod step;
 
 use crate::bundle::Bundle;
