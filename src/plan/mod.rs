@@ -357,17 +357,15 @@ fn namespaces(draft: &mut Draft) -> Result<Namespaces> {
             }
         }
     }
-    for kind in Ns::ALL {
-        if !ns.is_own(kind) && draft.policy.namespaces.silent.iter().any(|n| n == kind.name()) {
-            ns.new.push(kind);
-            draft.find(
-                "namespaces.silent",
-                "linux.namespaces",
-                "silent",
-                &format!("a new {} namespace", kind.name()),
-                "what is not isolated is the host's",
-            );
-        }
+    let silent = &draft.policy.namespaces.silent;
+    let filled: Vec<Ns> =
+        Ns::ALL.into_iter().filter(|n| !ns.is_own(*n) && silent.iter().any(|s| s == n.name())).collect();
+    if !filled.is_empty() {
+        let names: Vec<_> = filled.iter().map(|n| n.name()).collect();
+        let given = format!("new: {}", names.join(" "));
+        let why = "what is not isolated is the host's";
+        draft.find("namespaces.silent", "linux.namespaces", "silent", &given, why);
+        ns.new.extend(filled);
     }
     ns.new.sort();
     if !ns.is_new(Ns::Mount) {

@@ -118,6 +118,10 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
     if flags.nodev {
         set.set_below |= attr::NODEV;
     }
+    if set != Attr::default() {
+        let why = "neither a setuid program nor a device node of the image is of use to a correct workload";
+        draft.find("mounts", "root", "silent", &set.words(), why);
+    }
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone()).unwrap_or_default();
     let (flag, below) = match asked.as_str() {
         "" | "private" | "rprivate" => (attr::MS_PRIVATE, true),
@@ -414,8 +418,9 @@ fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
         if wishes.iter().any(|w| w.target == target) {
             continue;
         }
-        // After what it lies in, before what lies in it.
-        let after = wishes.iter().rposition(|w| target.starts_with(&w.target)).map_or(0, |i| i + 1);
+        // After what it lies in and its sisters filled so far, before what lies in it.
+        let sister = |w: &Wish| w.index.is_none() && w.target.parent() == target.parent();
+        let after = wishes.iter().rposition(|w| target.starts_with(&w.target) || sister(w)).map_or(0, |i| i + 1);
         filled.push(target.display().to_string());
         wishes.insert(
             after,
@@ -462,16 +467,20 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
         {
             add |= attr::NOEXEC;
         }
-        let new = add & !wish.attr.set;
+        let before = wish.attr;
         wish.attr.set |= add;
+        wish.attr.clear &= !add;
         if wish.recursive {
-            wish.attr.set_below |= add;
             if rule.recursive_readonly && wish.attr.set & attr::RDONLY != 0 {
-                wish.attr.set_below |= attr::RDONLY;
+                add |= attr::RDONLY;
             }
+            wish.attr.set_below |= add;
+            // The stricter of two wishes for one flag, whatever the order in which they are applied.
+            wish.attr.clear_below &= !add;
         }
-        if new != 0 && wish.index.is_some() {
-            tightened.push(format!("{} {}", wish.target.display(), Attr::set(new).words()));
+        let new = Attr { set_below: wish.attr.set_below & !before.set_below, ..Attr::set(wish.attr.set & !before.set) };
+        if new != Attr::default() && wish.index.is_some() {
+            tightened.push(format!("{} {}", wish.target.display(), new.words()));
         }
     }
     if !tightened.is_empty() {

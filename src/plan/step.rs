@@ -494,15 +494,22 @@ impl Step {
                     flags(attr)
                 )
             }
+            Step::MakeCgroup { path, controllers } if controllers.is_empty() => format!("{path}, without a controller"),
             Step::MakeCgroup { path, controllers } => format!("{path} with {}", list(controllers)),
             Step::Limits { values } => {
-                values.iter().map(|(f, v)| format!("{f}={}", v.replace('\n', "; "))).collect::<Vec<_>>().join(", ")
+                values.iter().map(|(file, value)| limit_words(file, value)).collect::<Vec<_>>().join(", ")
             }
-            Step::DeviceProgram { rules } => rules
-                .iter()
-                .map(|r| format!("{} {r}", if r.allow { "allow" } else { "deny" }))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Step::DeviceProgram { rules } => {
+                let word = |allow: bool| if allow { "allow" } else { "deny" };
+                let said: Vec<String> = rules
+                    .chunk_by(|a, b| a.allow == b.allow)
+                    .map(|run| {
+                        let same: Vec<String> = run.iter().map(ToString::to_string).collect();
+                        format!("{} {}", word(run[0].allow), same.join(", "))
+                    })
+                    .collect();
+                if said.is_empty() { "deny all".into() } else { said.join("; then ") }
+            }
             Step::Join { namespaces } => namespaces
                 .iter()
                 .map(|(ns, path)| format!("{} {}", ns.name(), path.display()))
@@ -519,15 +526,22 @@ impl Step {
             ),
             Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
             Step::MapIds { uids, gids, helpers, .. } => {
-                let maps = |m: &[IdMap]| {
-                    m.iter().map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count)).collect::<Vec<_>>().join(" ")
+                let range = |first: u32, count: u32| match count {
+                    1 => first.to_string(),
+                    n => format!("{first}..{}", u64::from(first) + u64::from(n)),
                 };
-                format!(
-                    "uids {}, gids {}{}",
-                    maps(uids),
-                    maps(gids),
-                    if *helpers { " by newuidmap and newgidmap" } else { "" }
-                )
+                let maps = |m: &[IdMap]| {
+                    m.iter()
+                        .map(|m| format!("{} as {}", range(m.inside, m.count), range(m.outside, m.count)))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                let by = if *helpers { ", by newuidmap and newgidmap" } else { "" };
+                if uids == gids {
+                    format!("uids and gids {}{by}", maps(uids))
+                } else {
+                    format!("uids {}; gids {}{by}", maps(uids), maps(gids))
+                }
             }
             Step::OomScoreAdj { value } => value.to_string(),
             Step::Idmap { path, slot, attr, .. } => {
@@ -599,10 +613,7 @@ impl Step {
             Step::Gate => "wait for start".into(),
             Step::Seccomp { filter } => format!("{}: {} instructions", filter.profile, filter.instructions),
             Step::Exec { args, .. } => args.join(" "),
-            Step::Try { step, on, or, .. } => {
-                let on: Vec<String> = on.iter().map(|e| format!("{e:?}")).collect();
-                format!("{}; on {}: {} {}", step.subject(), on.join("/"), or.name(), or.subject())
-            }
+            Step::Try { step, .. } => step.subject(),
             Step::Skip => "go on without".into(),
         }
     }
@@ -629,8 +640,11 @@ impl Step {
                 ("one call, no moment half inside", "a process seen or signalled between two unshares")
             }
             Step::Return { .. } => ("the runtime works on in its own namespaces", "-"),
+            Step::MapIds { uids, gids, .. } if uids.iter().chain(gids).any(|m| m.outside == 0) => {
+                ("the config asks for ids that include root of the host", "-")
+            }
             Step::MapIds { .. } => {
-                ("root inside is nobody outside", "an escape as host root; containers that share ids")
+                ("root inside is not root outside", "an escape as host root; containers that share ids")
             }
             Step::OomScoreAdj { .. } => ("who dies first when memory is short", "-"),
             Step::Idmap { .. } => {
@@ -653,9 +667,22 @@ impl Step {
             }
             Step::Detach { .. } => ("mounts made here stay here", "a mount that appears on the host"),
             Step::AttachRootfs { .. } => ("pivot_root needs a mount of its own", "-"),
-            Step::Filesystem { .. } => {
-                ("a file system of the container's own", "the host's processes, devices or settings seen inside")
-            }
+            Step::Filesystem { fstype, target, .. } => match fstype.as_str() {
+                "proc" => ("it shows the container's own processes", "the host's processes seen, signalled or traced"),
+                "sysfs" => {
+                    ("it shows the container's own network devices", "the settings of the host's kernel changed")
+                }
+                "devpts" => ("terminals of the container's own", "keystrokes put into a terminal of the host"),
+                "mqueue" => {
+                    ("the queues of the container's own ipc namespace", "messages between programs of the host")
+                }
+                "cgroup2" => ("the container's own cgroup is its root", "the host's groups and limits (CVE-2022-0492)"),
+                "tmpfs" if target.as_os_str() == "/dev" => {
+                    ("an empty /dev: what is in it was put there", "the host's disks and memory as files")
+                }
+                "tmpfs" => ("memory that goes with the container", "files of others in a shared directory"),
+                _ => ("the config asks for it", "-"),
+            },
             Step::Bind { .. } => {
                 ("the config asks for it", "a target that is a symbolic link to the host (CVE-2019-19921)")
             }
@@ -698,17 +725,31 @@ impl Step {
             Step::Chdir { .. } => {
                 ("as the workload's user, inside the new root", "a cwd outside the root (CVE-2024-21626)")
             }
-            Step::FindProgram { .. } => ("errors belong to create, not to start", "-"),
+            Step::FindProgram { .. } => ("a program that is missing is an error of create, not of start", "-"),
             Step::Ready => ("from here on the container exists", "-"),
             Step::Gate => ("create and start are two calls", "-"),
-            Step::Seccomp { .. } => {
+            Step::Seccomp { filter } if filter.profile == "default" => {
                 ("the kernel's surface is cut down", "AF_ALG, io_uring, keyctl, bpf, userfaultfd, 32-bit calls")
             }
+            Step::Seccomp { .. } => ("the config brings a profile of its own", "bugs behind calls that it never makes"),
             Step::Exec { .. } => ("the workload", "-"),
             Step::Try { step, .. } => step.why(),
             Step::Skip => ("-", "-"),
         }
     }
+}
+
+/// A limit as the kernel takes it, and as people say it.
+fn limit_words(file: &str, value: &str) -> String {
+    let said = match (file.split('.').next(), value.parse::<u64>()) {
+        (Some("memory"), Ok(n)) if n > 0 && n % (1 << 30) == 0 => format!(" ({} GiB)", n >> 30),
+        (Some("memory"), Ok(n)) if n > 0 && n % (1 << 20) == 0 => format!(" ({} MiB)", n >> 20),
+        _ => match (file, value.split_once(' ').map(|(q, p)| (q.parse::<f64>(), p.parse::<f64>()))) {
+            ("cpu.max", Some((Ok(quota), Ok(period)))) => format!(" ({:.2} CPUs)", quota / period),
+            _ => String::new(),
+        },
+    };
+    format!("{file}={}{said}", value.replace('\n', "; "))
 }
 
 /// `private`, `slave` ... for a propagation flag.

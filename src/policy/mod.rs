@@ -128,7 +128,7 @@ pub enum Profile {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mounts {
-    /// Whether /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue, /sys and /tmp appear when the config does not mount them.
+    /// Whether /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue and /sys appear when the config does not mount them.
     pub fill_standard: bool,
     /// nosuid on every mount.
     pub nosuid: bool,
