@@ -69,12 +69,20 @@ pub struct Built {
     pub console: Option<OwnedFd>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
+    /// The intent record, for the state to hold a copy.
+    pub intent: Option<Intent>,
 }
 
 /// Does the plan up to `Ready`. On failure nothing is left but the entry, which the caller removes.
 pub fn build(mut setting: Setting<'_>) -> Result<Built> {
-    let mut parent =
-        Parent { slots: Vec::new(), late: Vec::new(), cgroup: None, home: Vec::new(), findings: Vec::new() };
+    let mut parent = Parent {
+        slots: Vec::new(),
+        late: Vec::new(),
+        cgroup: None,
+        home: Vec::new(),
+        findings: Vec::new(),
+        intent: None,
+    };
     let result = parent.climb(&mut setting);
     if result.is_err() {
         parent.clean(&setting);
@@ -88,6 +96,7 @@ struct Parent {
     cgroup: Option<Group>,
     home: Vec<(Ns, OwnedFd)>,
     findings: Vec<Finding>,
+    intent: Option<Intent>,
 }
 
 /// The child, once it is there.
@@ -124,6 +133,7 @@ impl Parent {
                 channel: child.channel,
                 console,
                 findings: std::mem::take(&mut self.findings),
+                intent: self.intent.take(),
             }),
             Err(e) => {
                 end(&child);
@@ -134,7 +144,7 @@ impl Parent {
 
     fn before(&mut self, setting: &Setting<'_>, step: &Step) -> Result<()> {
         match step {
-            Step::Record => record(setting),
+            Step::Record => record(setting).map(|i| self.intent = Some(i)),
             Step::CloneSource { slot, path, recursive, attr } => {
                 let fd = clone_source(path, *recursive, attr, step.name())?;
                 self.put(*slot, fd);
@@ -286,16 +296,21 @@ impl Parent {
         let flags = namespaces.iter().fold(0, |f, n| f | n.flag());
         let group = if into_cgroup { Some(self.group()?.fd()) } else { None };
         match sys::clone3(flags, group) {
-            Ok(sys::Cloned::Child) => init::child(init::Inheritance {
-                plan: setting.plan,
-                channel: theirs,
-                slots: std::mem::take(&mut self.slots),
-                gate: setting.gate.take(),
-                failure: setting.failure.take(),
-                foreground: setting.foreground,
-                bundle: setting.bundle,
-                annotations: setting.annotations,
-            }),
+            Ok(sys::Cloned::Child) => {
+                // Ours alone: while the child held it too, it would wait for ever for a runtime that was killed before
+                // the child could ask to die with it.
+                drop(ours);
+                init::child(init::Inheritance {
+                    plan: setting.plan,
+                    channel: theirs,
+                    slots: std::mem::take(&mut self.slots),
+                    gate: setting.gate.take(),
+                    failure: setting.failure.take(),
+                    foreground: setting.foreground,
+                    bundle: setting.bundle,
+                    annotations: setting.annotations,
+                })
+            }
             Ok(sys::Cloned::Parent { pid, pidfd }) => {
                 // The gate stays open here until the child is past it: its end must not be the only one.
                 Ok(Child { pid, pidfd, channel: ours })
@@ -379,7 +394,7 @@ fn cgroup_mount(host: &Host) -> Result<&Path> {
     host.cgroup.mount.as_deref().ok_or_else(|| Error::new("cgroup", "mount", "cgroup v2 is not mounted"))
 }
 
-fn record(setting: &Setting<'_>) -> Result<()> {
+fn record(setting: &Setting<'_>) -> Result<Intent> {
     let plan = setting.plan;
     let cgroup = match &plan.cgroup {
         None => None,
@@ -388,7 +403,7 @@ fn record(setting: &Setting<'_>) -> Result<()> {
             Some(CgroupRecord { made: cgroup::missing(&mount, path), mount, path: path.clone() })
         }
     };
-    setting.entry.write_intent(&Intent {
+    let intent = Intent {
         id: plan.id.clone(),
         runtime: ProcessId::own()?,
         foreground: setting.foreground,
@@ -396,7 +411,9 @@ fn record(setting: &Setting<'_>) -> Result<()> {
         cgroup,
         ids: setting.ids,
         scratch: setting.scratch.clone(),
-    })
+    };
+    setting.entry.write_intent(&intent)?;
+    Ok(intent)
 }
 
 fn clone_source(path: &Path, recursive: bool, attr: &crate::plan::Attr, step: &str) -> Result<OwnedFd> {

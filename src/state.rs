@@ -109,6 +109,9 @@ pub struct State {
     pub startable: bool,
     /// Hooks that are still to come.
     pub hooks: Vec<(Moment, Vec<Hook>)>,
+    /// A copy of the intent record: each of the two files is enough to clean up.
+    #[serde(default)]
+    pub intent: Option<Intent>,
 }
 
 /// The specification's statuses.
@@ -363,7 +366,9 @@ impl Entry {
         let _ = nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
     }
 
-    fn is_in_place(&self) -> bool {
+    /// Whether it is still the directory of its name. Ask under the lock: whoever removed it may have made room for a
+    /// container of the same id, which is none of ours.
+    pub fn is_in_place(&self) -> bool {
         fstat(&self.fd).is_ok_and(|s| s.st_nlink > 0)
     }
 
@@ -390,9 +395,12 @@ impl Entry {
         self.write("intent.json", &json)
     }
 
-    /// The intent record; none where it is missing or torn.
+    /// The intent record, or the state's copy where it is missing or torn.
     pub fn intent(&self) -> Result<Option<Intent>> {
-        Ok(self.read("intent.json")?.and_then(|text| serde_json::from_str(&text).ok()))
+        match self.read("intent.json")?.and_then(|text| serde_json::from_str(&text).ok()) {
+            Some(intent) => Ok(Some(intent)),
+            None => Ok(self.state()?.and_then(|s| s.intent)),
+        }
     }
 
     /// Commits the state.
@@ -424,7 +432,8 @@ impl Entry {
     pub fn status(&self) -> Result<Status> {
         match self.state()? {
             Some(state) if !state.init.alive() => Ok(Status::Stopped),
-            Some(_) if self.dir.join("gate").exists() => Ok(Status::Created),
+            // The file alone says nothing: a `start` that was killed may have left it behind a running workload.
+            Some(_) if self.open_gate().is_ok() => Ok(Status::Created),
             Some(_) => Ok(Status::Running),
             None => Ok(Status::Creating),
         }
@@ -478,6 +487,9 @@ impl Entry {
 
     /// Ends and removes everything that belongs to the container, whatever is left of its records.
     pub fn purge(&self, grace: Option<&State>) -> Result<()> {
+        if !self.is_in_place() {
+            return Ok(());
+        }
         let state = match grace {
             Some(state) => Some(state.clone()),
             None => self.state()?,
@@ -497,8 +509,10 @@ impl Entry {
                 cgroup::remove(&record.mount, &record.path, &record.made)?;
             }
         }
-        if let Some(range) = intent.as_ref().and_then(|i| i.ids) {
-            release_ids(range);
+        match &intent {
+            Some(intent) => intent.ids.into_iter().for_each(|range| release_ids(range.start, &self.dir)),
+            // Killed between the reservation and the record.
+            None => release_all_ids(&self.dir),
         }
         if let Some(scratch) = intent.as_ref().and_then(|i| i.scratch.as_ref()) {
             match std::fs::remove_dir_all(scratch) {
@@ -620,10 +634,24 @@ pub fn likely_ids(id: &str) -> Result<Option<Range>> {
     Ok(candidates(id)?.next())
 }
 
-/// Gives a block back.
-pub fn release_ids(range: Range) {
-    if let Ok(dir) = ids_dir() {
-        let _ = unlinkat(&dir, range.start.to_string().as_str(), UnlinkatFlags::NoRemoveDir);
+/// Gives a block back if it is still this container's: a delete that was cut off may have given it to another already.
+fn release_ids(start: u32, holder: &Path) {
+    let Ok(dir) = ids_dir() else { return };
+    #[allow(deprecated)]
+    let locked = nix::fcntl::flock(dir.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive).is_ok();
+    let name = start.to_string();
+    let held = read_small(Path::new(IDS_DIR).join(&name), 8192).is_ok_and(|h| Path::new(&h) == holder);
+    if locked && held {
+        let _ = unlinkat(&dir, name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// Gives back whatever a container holds that did not live to write down what.
+fn release_all_ids(holder: &Path) {
+    for entry in std::fs::read_dir(IDS_DIR).into_iter().flatten().flatten() {
+        if let Some(start) = entry.file_name().to_str().and_then(|n| n.parse().ok()) {
+            release_ids(start, holder);
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub fn perform(global: &Global, request: Request) -> Result<i32> {
     let (plan, built) = match prepare(&request, &mut host, &store, &entry) {
         Ok(done) => done,
         Err(e) => {
-            undo(&entry, &host);
+            undo(&entry);
             return Err(e);
         }
     };
@@ -221,11 +221,8 @@ fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> 
     Ok((plan, built))
 }
 
-/// Takes back an entry whose launch failed; ids that no intent names yet go by themselves.
-fn undo(entry: &Entry, host: &Host) {
-    if let Some(range) = host.ids.block {
-        state::release_ids(range);
-    }
+/// Takes back an entry whose launch failed.
+fn undo(entry: &Entry) {
     if let Err(e) = entry.purge(None) {
         crate::log::debug(&format!("cleaning up: {e}"));
     }
@@ -257,6 +254,7 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
         findings,
         startable: request.bundle.spec.process().is_some(),
         hooks: plan.later_hooks.clone(),
+        intent: built.intent.clone(),
     };
     if let Some(path) = &request.pid_file {
         write_pid(path, built.pid)?;

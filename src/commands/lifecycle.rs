@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::write;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 fn entry(global: &Global, id: &str) -> Result<Entry> {
     Store::open(global.root.as_deref())?.entry(id)
@@ -128,8 +127,8 @@ pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
         other => other?,
     };
     entry.lock()?;
-    if !Path::new(&entry.dir).exists() {
-        // Somebody else deleted it while we waited for the lock.
+    if !entry.is_in_place() {
+        // Somebody else deleted it while we waited for the lock; what has its name now is another container.
         return if args.force { Ok(0) } else { Err(Error::new("container", args.id.as_str(), "does not exist")) };
     }
     let status = entry.status()?;
