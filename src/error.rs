@@ -89,20 +89,40 @@ pub fn errno_text(e: Errno) -> String {
     format!("{lower} ({e:?})")
 }
 
+/// Text of a bundle as it may be shown: control characters escaped, because it must stay one line and must not give
+/// orders to the reader's terminal, and cut where it stops being of use.
+pub fn printable(text: &str) -> String {
+    const MOST: usize = 1000;
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() >= MOST {
+            out.push_str(&format!("... ({} bytes)", text.len()));
+            break;
+        }
+        // U+202A..E and U+2066..9 turn the direction of what follows, and so its order on the screen.
+        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.step)?;
+        f.write_str(&printable(&self.step))?;
         if !self.subject.is_empty() {
-            write!(f, ": {}", self.subject)?;
+            write!(f, ": {}", printable(&self.subject))?;
         }
         if !self.why.is_empty() {
-            write!(f, ": {}", self.why)?;
+            write!(f, ": {}", printable(&self.why))?;
         }
         if let Some(e) = self.errno() {
             write!(f, ": {}", errno_text(e))?;
         }
         if !self.hint.is_empty() {
-            write!(f, "; hint: {}", self.hint)?;
+            write!(f, "; hint: {}", printable(&self.hint))?;
         }
         Ok(())
     }
@@ -134,6 +154,14 @@ mod tests {
     fn one_line_with_step_subject_errno_and_hint() {
         let e = Error::os("exec", "/bin/nope", Errno::ENOENT).hint("look at process.args");
         assert_eq!(e.to_string(), "exec: /bin/nope: no such file or directory (ENOENT); hint: look at process.args");
+    }
+
+    #[test]
+    fn text_of_a_bundle_stays_one_line_of_bounded_length_and_gives_no_orders() {
+        let e = Error::new("config.json", "a\nb\u{1b}[2J\u{202e}", "x".repeat(100_000)).to_string();
+        assert!(e.starts_with("config.json: a\\nb\\u{1b}[2J\\u{202e}: xxx") && e.len() < 1100, "{e}");
+        assert!(e.ends_with("... (100000 bytes)"), "{e}");
+        assert_eq!(printable("größe 漢字 \"q\" \\"), "größe 漢字 \"q\" \\");
     }
 
     #[test]

@@ -1,0 +1,426 @@
+//! What the fuzz targets check, and how they change their inputs.
+//!
+//! A byte-wise mutation of JSON is nearly always broken JSON, which says nothing about what comes after the parser. So
+//! half of the mutations are made on the parsed value: a leaf becomes an awkward one, an element is doubled or dropped,
+//! a part of the document moves elsewhere. The other half are libFuzzer's own.
+
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use serde_json::{Value, json};
+use stockade::bundle::Bundle;
+use stockade::error::Error;
+use stockade::host::{Cgroup, Host, Ids, Range};
+use stockade::plan::{self, Options, Plan, Step};
+use stockade::policy::Policy;
+use stockade::seccomp::{self, Verdict, syscalls::Abi};
+
+/// An error is one printable line of a bounded length, whatever the input was.
+pub fn one_line(e: &Error) {
+    let text = e.to_string();
+    assert!(!text.is_empty(), "an error without words");
+    assert!(text.len() < 8192, "an error of {} bytes", text.len());
+    assert!(!text.chars().any(char::is_control), "an error with control characters: {text:?}");
+}
+
+/// What `parse` promises of a config that it lets through.
+pub fn parsed(spec: &Spec, unknown: &[String]) {
+    assert!(unknown.is_sorted());
+    let text = |s: &str| assert!(!s.contains('\0'), "a NUL came through: {s:?}");
+    if let Some(process) = spec.process() {
+        let args = process.args().as_deref().unwrap_or_default();
+        assert!(args.first().is_some_and(|a| !a.is_empty()));
+        args.iter().chain(process.env().iter().flatten()).for_each(|s| text(s));
+        assert!(process.cwd().is_absolute());
+        assert!(process.user().uid() < 1 << 31 && process.user().gid() < 1 << 31);
+        assert!(process.rlimits().iter().flatten().all(|r| r.soft() <= r.hard()));
+    }
+    assert!(spec.hostname().as_ref().is_none_or(|h| h.len() <= 64));
+    for mount in spec.mounts().iter().flatten() {
+        text(&mount.destination().to_string_lossy());
+    }
+    if let Some(linux) = spec.linux() {
+        for maps in [linux.uid_mappings(), linux.gid_mappings()] {
+            for (i, a) in maps.iter().flatten().enumerate() {
+                assert!(a.size() > 0);
+                let ends = |start: u32| u64::from(start) + u64::from(a.size());
+                assert!(ends(a.host_id()) <= 1 << 32 && ends(a.container_id()) <= 1 << 32);
+                for b in maps.iter().flatten().take(i) {
+                    let apart = |x: u32, y: u32| {
+                        ends(x) <= u64::from(y) || u64::from(y) + u64::from(b.size()) <= u64::from(x)
+                    };
+                    assert!(apart(a.host_id(), b.host_id()) && apart(a.container_id(), b.container_id()));
+                }
+            }
+        }
+    }
+}
+
+fn host(choice: u8) -> Host {
+    let privileged = choice & 1 == 0;
+    let cgroup = match choice & 6 {
+        0 => Cgroup {
+            mount: Some("/sys/fs/cgroup".into()),
+            base: "/user.slice".into(),
+            controllers: ["cpu", "cpuset", "io", "memory", "pids"].map(String::from).into(),
+            on_v1: vec![],
+            writable: true,
+        },
+        2 => Cgroup {
+            mount: Some("/sys/fs/cgroup/unified".into()),
+            base: "/".into(),
+            controllers: vec![],
+            on_v1: ["cpu", "memory", "pids"].map(String::from).into(),
+            writable: true,
+        },
+        4 => Cgroup { mount: Some("/sys/fs/cgroup".into()), ..Cgroup::default() },
+        _ => Cgroup::default(),
+    };
+    let subordinate = choice & 8 == 0;
+    let ranges = |start| if subordinate && !privileged { vec![Range { start, count: 65_536 }] } else { vec![] };
+    Host {
+        kernel: if choice & 16 == 0 { "6.18.5" } else { "5.4.0-generic" }.into(),
+        uid: if privileged { 0 } else { 1000 },
+        gid: if privileged { 0 } else { 1000 },
+        groups: if choice & 32 == 0 { vec![] } else { vec![27, 1000] },
+        caps: if privileged { 0x1ff_ffff_ffff } else { 0 },
+        initial_userns: choice & 64 == 0,
+        cgroup,
+        ids: Ids {
+            block: privileged.then_some(Range { start: 589_824, count: 65_536 }),
+            sub_uids: ranges(100_000),
+            sub_gids: ranges(200_000),
+        },
+    }
+}
+
+/// Plans a config on a host under a policy, both by choice, and checks the plan.
+pub fn planned(choice: u8, spec: Spec, unknown: Vec<String>) {
+    let strict = choice & 128 == 0;
+    let host = host(choice);
+    let policy = Policy::load(if strict { "strict" } else { "oci" }).expect("a shipped policy");
+    let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
+    let options = Options { id: "box".into(), ..Options::default() };
+    match plan::plan(&bundle, &policy, &host, &options) {
+        Ok(plan) => {
+            check(&plan);
+            if strict {
+                check_strict(&plan, &host);
+            }
+            let text = plan::explain::text(&plan, &host);
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "explain prints control characters");
+            let _ = plan::explain::json(&plan, &host);
+        }
+        Err(e) => one_line(&e),
+    }
+}
+
+/// A step, or what a Try would do.
+fn both(step: &Step) -> Vec<&Step> {
+    match step {
+        Step::Try { step, or, .. } => [both(step), both(or)].concat(),
+        other => vec![other],
+    }
+}
+
+fn places(plan: &Plan, is: impl Fn(&Step) -> bool) -> Vec<usize> {
+    plan.steps.iter().enumerate().filter(|(_, s)| both(s).into_iter().any(&is)).map(|(i, _)| i).collect()
+}
+
+fn only(plan: &Plan, what: &str, is: impl Fn(&Step) -> bool) -> usize {
+    match places(plan, is)[..] {
+        [at] => at,
+        ref other => panic!("{} steps {what}", other.len()),
+    }
+}
+
+fn shapes_the_view(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Detach { .. }
+            | Step::AttachRootfs { .. }
+            | Step::Filesystem { .. }
+            | Step::Bind { .. }
+            | Step::Devices { .. }
+            | Step::Console { .. }
+            | Step::SetAttr { .. }
+            | Step::Mask { .. }
+            | Step::ReadonlyPaths { .. }
+    )
+}
+
+/// What holds for every plan under every policy.
+fn check(plan: &Plan) {
+    let record = only(plan, "Record", |s| matches!(s, Step::Record));
+    let clone = only(plan, "Clone", |s| matches!(s, Step::Clone { .. }));
+    let go = only(plan, "Go", |s| matches!(s, Step::Go));
+    let wait = only(plan, "AwaitGo", |s| matches!(s, Step::AwaitGo));
+    let root = only(plan, "AttachRootfs", |s| matches!(s, Step::AttachRootfs { .. }));
+    let pivot = only(plan, "Pivot", |s| matches!(s, Step::Pivot { .. }));
+    let close = only(plan, "CloseFds", |s| matches!(s, Step::CloseFds { .. }));
+    let bounding = only(plan, "Bounding", |s| matches!(s, Step::Bounding { .. }));
+    let ids = only(plan, "Ids", |s| matches!(s, Step::Ids { .. }));
+    let ready = only(plan, "Ready", |s| matches!(s, Step::Ready));
+    let gate = only(plan, "Gate", |s| matches!(s, Step::Gate));
+    let exec = only(plan, "Exec", |s| matches!(s, Step::Exec { .. }));
+    let order = [record, clone, go, wait, root, pivot, close, bounding, ids, ready, gate, exec];
+    assert!(order.is_sorted(), "out of order: {order:?}");
+    assert_eq!(exec, plan.steps.len() - 1, "something comes after the exec");
+    assert!(places(plan, shapes_the_view).into_iter().all(|n| n < pivot), "a mount after the pivot");
+    assert!(places(plan, |s| matches!(s, Step::Mask { .. } | Step::ReadonlyPaths { .. })).into_iter().all(|n| {
+        places(plan, |s| matches!(s, Step::Filesystem { .. } | Step::Bind { .. })).into_iter().all(|m| m < n)
+    }));
+    let caps = places(plan, |s| matches!(s, Step::Capabilities { .. }));
+    let filters = places(plan, |s| matches!(s, Step::Seccomp { .. }));
+    let nnp = places(plan, |s| matches!(s, Step::NoNewPrivs));
+    assert!(caps.iter().all(|n| *n > ids), "capabilities before ids");
+    // One of the two legal tails, and nothing of ours between the filters and the exec but the last capset.
+    let last_capset = usize::from(nnp.is_empty() && !filters.is_empty());
+    assert!(nnp.len() < 2 && caps.len() == 1 + last_capset, "neither of the two tails");
+    for (n, at) in filters.iter().rev().enumerate() {
+        assert_eq!(*at, exec - 1 - n - last_capset, "a step between the filters and the exec");
+    }
+    for step in plan.steps.iter().flat_map(both) {
+        if let Step::Seccomp { filter } = step {
+            well_formed(&filter.program);
+        }
+    }
+    for finding in &plan.findings {
+        assert!(!finding.rule.is_empty() && !finding.field.is_empty() && !finding.why.is_empty());
+    }
+}
+
+/// What strict promises whatever the config says.
+fn check_strict(plan: &Plan, host: &Host) {
+    let one = |is: fn(&Step) -> bool| !places(plan, is).is_empty();
+    assert!(one(|s| matches!(s, Step::NoNewPrivs)), "no no_new_privs");
+    assert!(one(|s| matches!(s, Step::Seccomp { .. })), "no filter");
+    assert!(one(|s| matches!(s, Step::NoUserNamespaces)), "user namespaces inside");
+    assert!(!one(|s| matches!(s, Step::Hooks { .. } | Step::ContainerHooks { .. })), "a hook");
+    assert!(!one(|s| matches!(s, Step::Join { .. })), "a joined namespace");
+    assert!(!plan.uid_map.is_empty() && !plan.gid_map.is_empty(), "no id map");
+    if host.privileged() {
+        assert!(plan.uid_map.iter().chain(&plan.gid_map).all(|m| m.outside >= 1), "host id 0 is mapped");
+    }
+    // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT
+    let ceiling: u64 = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18].iter().map(|n| 1u64 << n).sum();
+    for step in plan.steps.iter().flat_map(both) {
+        match step {
+            Step::Capabilities { caps, .. } => {
+                let all = caps.bounding | caps.effective | caps.permitted | caps.inheritable | caps.ambient;
+                assert_eq!(all & !ceiling, 0, "a capability above the ceiling");
+            }
+            Step::Bounding { keep, .. } => assert_eq!(keep & !ceiling, 0, "a bounding set above the ceiling"),
+            Step::Clone { namespaces, .. } => {
+                let old = host.kernel_version() < (5, 6);
+                assert_eq!(namespaces.len(), if old { 7 } else { 8 }, "a namespace of the host: {namespaces:?}");
+            }
+            Step::Filesystem { target, attr, .. } | Step::Bind { target, attr, source: plan::Source::Path(_), .. } => {
+                let nosuid = plan::attr::NOSUID;
+                assert!((attr.set | attr.set_below) & nosuid != 0, "{} without nosuid", target.display());
+            }
+            Step::CloneSource { path, attr, .. } | Step::Idmap { path, attr, .. } => {
+                let nosuid = plan::attr::NOSUID;
+                assert!((attr.set | attr.set_below) & nosuid != 0, "{} without nosuid", path.display());
+            }
+            Step::Devices { nodes, .. } => {
+                let usual = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
+                assert!(nodes.iter().all(|n| usual.contains(&(n.major, n.minor))), "a device of the host");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The kernel's own checks of a filter (seccomp_check_filter, bpf_check_classic), in short.
+pub fn well_formed(program: &[plan::step::libc_free::SockFilter]) {
+    assert!(!program.is_empty() && program.len() <= 4096, "{} instructions", program.len());
+    for (at, insn) in program.iter().enumerate() {
+        let left = program.len() - 1 - at;
+        match insn.code {
+            0x20 => assert!(insn.k % 4 == 0 && insn.k < 64, "{at}: loads from {}", insn.k),
+            0x54 | 0x06 => {}
+            0x05 => assert!((insn.k as usize) < left, "{at}: jumps out of the program"),
+            0x15 | 0x25 | 0x35 | 0x45 => {
+                assert!(usize::from(insn.jt.max(insn.jf)) < left, "{at}: branches out of the program");
+            }
+            code => panic!("{at}: instruction {code:#x} is none of a filter"),
+        }
+    }
+    assert_eq!(program[program.len() - 1].code, 0x06, "the last instruction is not a return");
+}
+
+/// Runs a program over a `struct seccomp_data`. It has no loops, because jumps only go forward.
+fn run(program: &[plan::step::libc_free::SockFilter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+    let mut data = [0u32; 16];
+    (data[0], data[1]) = (nr, arch);
+    for (i, arg) in args.iter().enumerate() {
+        (data[4 + 2 * i], data[5 + 2 * i]) = (*arg as u32, (*arg >> 32) as u32);
+    }
+    let (mut at, mut a) = (0usize, 0u32);
+    loop {
+        let insn = program[at];
+        at += 1;
+        let branch = |yes: bool| usize::from(if yes { insn.jt } else { insn.jf });
+        match insn.code {
+            0x20 => a = data[insn.k as usize / 4],
+            0x54 => a &= insn.k,
+            0x06 => return insn.k,
+            0x05 => at += insn.k as usize,
+            0x15 => at += branch(a == insn.k),
+            0x25 => at += branch(a > insn.k),
+            0x35 => at += branch(a >= insn.k),
+            0x45 => at += branch(a & insn.k != 0),
+            code => panic!("instruction {code:#x}"),
+        }
+    }
+}
+
+/// A program is well-formed and says what the profile says, at the numbers and values that the profile is about.
+pub fn compiled(profile: &LinuxSeccomp, program: &[plan::step::libc_free::SockFilter]) {
+    well_formed(program);
+    let native = Abi::NATIVE.audit();
+    let mut calls: Vec<(u32, u32)> = Vec::new();
+    for arch in [native, 0x4000_0003, 0xc000_00b7, 0] {
+        calls.extend([0, 1, 59, 102, 117, 231, 500, 511, 512, 547, 1 << 30, (1 << 30) + 512, u32::MAX].map(|n| (arch, n)));
+    }
+    // The fuzzer must be fast: a few of the entries and values tell.
+    let mut values: Vec<u64> = vec![0, 1, u64::MAX];
+    for entry in profile.syscalls().iter().flatten().take(8) {
+        for name in entry.names().iter().take(8) {
+            for (abi, extra) in [(Abi::X86_64, 0), (Abi::I386, 0), (Abi::X32, 1 << 30), (Abi::Aarch64, 0)] {
+                if let Some(n) = seccomp::syscalls::Syscall::named(name).and_then(|s| s.number(abi)) {
+                    calls.extend([(abi.audit(), n + extra), (abi.audit(), n + extra + 1)]);
+                }
+            }
+        }
+        for arg in entry.args().iter().flatten().take(4) {
+            let v = arg.value();
+            values.extend([v, v.wrapping_sub(1), v.wrapping_add(1), v ^ (1 << 32), arg.value_two().unwrap_or(0)]);
+        }
+    }
+    values.truncate(16);
+    for (arch, nr) in calls {
+        for (i, v) in values.iter().enumerate() {
+            // The same value everywhere, and a mixture.
+            for args in [[*v; 6], [0, 1, 2, 3, 4, 5].map(|n| values[(i + n) % values.len()])] {
+                let want: Verdict = seccomp::verdict(profile, arch, nr, args);
+                let got = run(program, arch, nr, args);
+                assert_eq!(got, want.ret(), "arch {arch:#x}, number {nr}, {args:x?}: {want:?}");
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------- mutation
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides.max(1) as u64) as usize
+    }
+}
+
+/// Mutates the JSON that begins at `skip`; what is no JSON, and every second time, is left to libFuzzer.
+pub fn mutate(data: &mut [u8], skip: usize, size: usize, max_size: usize, seed: u32) -> usize {
+    let mut dice = Dice(u64::from(seed) << 1 | 1);
+    dice.roll(2);
+    let value = data.get(skip..size).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let Some(mut value) = value.filter(|_| dice.roll(2) == 0) else {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    };
+    if skip > 0 && dice.roll(4) == 0 {
+        data[0] = dice.roll(256) as u8;
+    }
+    for _ in 0..=dice.roll(3) {
+        change(&mut value, &mut dice);
+    }
+    let text = value.to_string().into_bytes();
+    if skip + text.len() > max_size {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    }
+    data[skip..skip + text.len()].copy_from_slice(&text);
+    skip + text.len()
+}
+
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(map) => map.values().map(count).sum(),
+        _ => 0,
+    }
+}
+
+/// The n-th value in the document, counted from the top.
+fn nth<'a>(value: &'a mut Value, n: &mut usize) -> Option<&'a mut Value> {
+    if *n == 0 {
+        return Some(value);
+    }
+    *n -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().find_map(|v| nth(v, n)),
+        Value::Object(map) => map.values_mut().find_map(|v| nth(v, n)),
+        _ => None,
+    }
+}
+
+fn change(root: &mut Value, dice: &mut Dice) {
+    let total = count(root);
+    let donor = nth(root, &mut dice.roll(total)).cloned().unwrap_or(Value::Null);
+    let Some(place) = nth(root, &mut dice.roll(total)) else { return };
+    match (place, dice.roll(4)) {
+        (Value::Array(items), 0) if !items.is_empty() => {
+            let one = items[dice.roll(items.len())].clone();
+            items.insert(dice.roll(items.len() + 1), one);
+        }
+        (Value::Array(items), 1) if !items.is_empty() => {
+            items.remove(dice.roll(items.len()));
+        }
+        (Value::Array(items), 2) => items.push(donor),
+        (Value::Object(map), 0) if !map.is_empty() => {
+            let key = map.keys().nth(dice.roll(map.len())).cloned().unwrap_or_default();
+            map.remove(&key);
+        }
+        (Value::Object(map), 1) => {
+            map.insert(KEYS[dice.roll(KEYS.len())].into(), leaf(dice));
+        }
+        (Value::Object(map), 2) => {
+            map.insert(KEYS[dice.roll(KEYS.len())].into(), donor);
+        }
+        (Value::Array(_) | Value::Object(_), _) => {}
+        (place, 0) => *place = donor,
+        (place, _) => *place = leaf(dice),
+    }
+}
+
+const KEYS: [&str; 40] = [
+    "process", "root", "hostname", "domainname", "mounts", "hooks", "linux", "annotations", "namespaces", "uidMappings",
+    "gidMappings", "devices", "sysctl", "resources", "cgroupsPath", "rootfsPropagation", "seccomp", "maskedPaths",
+    "readonlyPaths", "capabilities", "noNewPrivileges", "rlimits", "terminal", "consoleSize", "oomScoreAdj", "user",
+    "readonly", "path", "type", "options", "source", "args", "errnoRet", "defaultErrnoRet", "architectures", "flags",
+    "memory", "cpu", "unified", "moon",
+];
+
+fn leaf(dice: &mut Dice) -> Value {
+    const WORDS: [&str; 58] = [
+        "", "/", "..", "/..", "/proc", "/proc/self/fd", "/dev", "/dev/pts", "/sys", "/tmp", "/a/../b", "a\nb", "bind",
+        "rbind", "ro", "rro", "idmap", "rshared", "slave", "gid=5", "uid=4294967295", "size=1", "tmpfs", "proc", "sysfs",
+        "devpts", "cgroup", "mqueue", "overlay", "user", "pid", "network", "mount", "time", "CAP_SYS_ADMIN", "CAP_KILL",
+        "RLIMIT_NOFILE", "net.ipv4.ping_group_range", "net.core.somaxconn", "0 2147483647", "max", "SCMP_ACT_ALLOW",
+        "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
+        "SCMP_CMP_GE", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "execve", "socketcall", "clone", "\u{1b}[2J", "prctl", "write",
+        "PATH=/bin",
+    ];
+    const NUMBERS: [u64; 16] = [
+        0, 1, 2, 5, 6, 63, 64, 1000, 4095, 4096, 65_535, 65_536, i32::MAX as u64, u32::MAX as u64, 1 << 32, u64::MAX,
+    ];
+    match dice.roll(8) {
+        0 => json!(dice.roll(2) == 0),
+        1 => Value::Null,
+        2 => json!(-(NUMBERS[dice.roll(13)] as i64)),
+        3 | 4 => json!(NUMBERS[dice.roll(NUMBERS.len())]),
+        _ => json!(WORDS[dice.roll(WORDS.len())]),
+    }
+}
