@@ -103,8 +103,11 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
     let has = |wanted: &[Wanted], file: &str| wanted.iter().any(|w| w.file == file);
     let policy = draft.policy.limits;
     let mut filled = Vec::new();
-    if let Some(bytes) = policy.memory.filter(|_| !has(wanted, "memory.max")) {
-        filled.push(("memory.max", bytes.to_string(), "linux.resources.memory.limit"));
+    if let Some(bytes) = policy.memory {
+        if !has(wanted, "memory.max") {
+            filled.push(("memory.max", bytes.to_string(), "linux.resources.memory.limit"));
+        }
+        // Also beside a limit that the config sets: with open swap that limit would hold nothing back.
         if !has(wanted, "memory.swap.max") {
             filled.push(("memory.swap.max", "0".into(), "linux.resources.memory.swap"));
         }
@@ -112,8 +115,16 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
     if let Some(pids) = policy.pids.filter(|_| !has(wanted, "pids.max")) {
         filled.push(("pids.max", pids.to_string(), "linux.resources.pids.limit"));
     }
-    if let Some(cpus) = policy.cpus.filter(|_| !has(wanted, "cpu.max")) {
-        filled.push(("cpu.max", cpu_max(cpus), "linux.resources.cpu.quota"));
+    if let Some(cpus) = policy.cpus {
+        // A period says how finely a quota is dealt out, not that there is none.
+        let period = wanted.iter().position(|w| w.file == "cpu.max" && w.field == Some("linux.resources.cpu.period"));
+        let period = period.and_then(|n| wanted.remove(n).value.strip_prefix("max ")?.parse::<f64>().ok());
+        if let Some(period) = period {
+            let quota = (cpus * period).round().max(1000.0);
+            filled.push(("cpu.max", format!("{quota} {period}"), "linux.resources.cpu.quota"));
+        } else if !has(wanted, "cpu.max") {
+            filled.push(("cpu.max", cpu_max(cpus), "linux.resources.cpu.quota"));
+        }
     }
     for (file, value, field) in filled {
         if draft.host.cgroup.controllers.iter().any(|c| file.starts_with(&format!("{c}."))) {
