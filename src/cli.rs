@@ -70,6 +70,16 @@ pub enum Command {
     Delete(Delete),
     /// List containers
     List(List),
+    /// Change the limits of a container while it runs
+    Update(Box<Update>),
+    /// Stop all processes of a container where they are
+    Pause(Id),
+    /// Let the processes of a paused container go on
+    Resume(Id),
+    /// Show the processes of a container, by the host's pids
+    Ps(Ps),
+    /// Show what a container uses, and when the OOM killer strikes
+    Events(Events),
     /// Write a config.json to start from
     Spec(Spec),
     /// Show what a launch would do: the facts, the findings and the plan, step by step
@@ -176,6 +186,103 @@ pub struct List {
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
+}
+
+/// Change limits
+///
+/// Sizes take k, m, g; -1 is no limit; 0 leaves a value as it is.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade update --memory 256m --pids-limit 100 box\n  echo '{\"cpu\":{\"shares\":512}}' | stockade update --resources - box"
+)]
+pub struct Update {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Read the specification's LinuxResources as JSON from a file, or - for stdin; other flags are ignored
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<String>,
+    /// memory.max
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// memory.low
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Memory and swap together
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// CPU time in CPUs, such as 1.5
+    #[arg(long, value_name = "N", conflicts_with_all = ["cpu_quota", "cpu_period"])]
+    pub cpus: Option<String>,
+    /// Microseconds of CPU time in each period
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Microseconds of a period
+    #[arg(long, value_name = "US")]
+    pub cpu_period: Option<u64>,
+    /// Microseconds of CPU time that may be saved up
+    #[arg(long, value_name = "US")]
+    pub cpu_burst: Option<u64>,
+    /// The weight against others, on cgroup v1's scale (1024 is usual)
+    #[arg(long, value_name = "N", alias = "cpu-shares")]
+    pub cpu_share: Option<u64>,
+    /// 1: runs only when nobody else wants to
+    #[arg(long, value_name = "0|1")]
+    pub cpu_idle: Option<i64>,
+    /// Not in cgroup v2
+    #[arg(long, hide = true)]
+    pub cpu_rt_period: Option<u64>,
+    /// Not in cgroup v2
+    #[arg(long, hide = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPUs that may be used, such as 0-3,7
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// pids.max
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// The weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Intel RDT
+    #[arg(long, hide = true)]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT
+    #[arg(long, hide = true)]
+    pub mem_bw_schema: Option<String>,
+}
+
+/// Show processes
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stockade ps box\n  stockade ps --format json box\n  stockade ps box -o pid,comm")]
+pub struct Ps {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
+    pub format: String,
+    /// Arguments for the host's ps(1) [default: -ef]
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// Show what a container uses
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stockade events --stats box\n  stockade events --interval 1s box")]
+pub struct Events {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Once, and end
+    #[arg(long)]
+    pub stats: bool,
+    /// How often
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub interval: String,
 }
 
 /// Write a config.json

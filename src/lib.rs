@@ -13,7 +13,7 @@
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`mount`] resolves paths in
 //!   the container's root, [`cgroup`] makes and removes the group, [`hooks`] runs hooks, [`console`] follows a foreground
-//!   run, [`state`] remembers.
+//!   run, [`state`] remembers; [`observe`] reads what a running container does.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod bundle;
@@ -28,6 +28,7 @@ pub mod init;
 pub mod launch;
 pub mod log;
 pub mod mount;
+pub mod observe;
 pub mod plan;
 pub mod policy;
 pub mod seccomp;

@@ -124,6 +124,8 @@ pub enum Status {
     Created,
     /// The workload runs.
     Running,
+    /// The workload is frozen.
+    Paused,
     /// Its init is gone.
     Stopped,
 }
@@ -135,6 +137,7 @@ impl Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         }
     }
@@ -432,11 +435,17 @@ impl Entry {
     pub fn status(&self) -> Result<Status> {
         match self.state()? {
             Some(state) if !state.init.alive() => Ok(Status::Stopped),
+            Some(_) if self.is_frozen()? => Ok(Status::Paused),
             // The file alone says nothing: a `start` that was killed may have left it behind a running workload.
             Some(_) if self.open_gate().is_ok() => Ok(Status::Created),
             Some(_) => Ok(Status::Running),
             None => Ok(Status::Creating),
         }
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        let Some(record) = self.intent()?.and_then(|i| i.cgroup) else { return Ok(false) };
+        Ok(cgroup::Group::open(&record.mount, &record.path).ok().flatten().is_some_and(|g| g.is_frozen()))
     }
 
     /// Whether a launch was cut off here: nothing committed, or a foreground run whose runtime is gone.

@@ -20,6 +20,13 @@ use std::time::{Duration, Instant};
 /// How long a killed cgroup may take to become empty.
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a freeze may take.
+const FROZEN_WITHIN: Duration = Duration::from_secs(10);
+/// Levels of cgroups that a workload may have made and that we follow.
+const MAX_DEPTH: u32 = 64;
+/// The line of cgroup.events that says that no process is left.
+const EMPTY: &str = "populated 0";
+
 /// A cgroup that is open.
 #[derive(Debug)]
 pub struct Group {
@@ -124,6 +131,26 @@ impl Group {
         Ok(String::from_utf8_lossy(&buffer[..n]).trim().to_owned())
     }
 
+    /// The names of its files.
+    pub fn files(&self) -> Vec<String> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut listing) = nix::dir::Dir::openat(self.fd(), ".", flags, Mode::empty()) else { return Vec::new() };
+        let mut names: Vec<String> = listing
+            .iter()
+            .flatten()
+            .filter(|e| e.file_type() == Some(nix::dir::Type::File))
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A file that the kernel announces changes of (`POLLPRI`), for a monitor.
+    pub fn watch(&self, file: &str) -> Result<OwnedFd> {
+        openat(&self.dir, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .at("cgroup", format!("{}/{file}", self.path))
+    }
+
     /// Reads one of its files.
     pub fn get(&self, file: &str) -> Result<String> {
         read_file(self.fd(), file).at("cgroup", format!("{}/{file}", self.path))
@@ -135,7 +162,7 @@ impl Group {
             Ok(()) => Ok(()),
             // cgroup.kill came with Linux 5.14.
             Err(Errno::ENOENT) => {
-                for pid in self.get("cgroup.procs")?.lines().filter_map(|l| l.trim().parse().ok()) {
+                for pid in self.processes()? {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
                 }
                 Ok(())
@@ -144,31 +171,108 @@ impl Group {
         }
     }
 
-    /// Waits until no process is left in it or below; the kernel tells by an event.
-    fn wait_empty(&self) -> Result<()> {
+    /// Waits until `cgroup.events` says so; the kernel tells by an event.
+    fn wait_event(&self, line: &str, within: Duration) -> Result<bool> {
         let subject = format!("{}/cgroup.events", self.path);
         let events = openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .at("cgroup", &subject)?;
-        let end = Instant::now() + EMPTY_WITHIN;
+        let end = Instant::now() + within;
         loop {
             let mut buffer = [0u8; 256];
-            let n = pread(&events, &mut buffer, 0).at("cgroup", &subject)?;
-            if String::from_utf8_lossy(&buffer[..n]).contains("populated 0") {
-                return Ok(());
+            let n = match pread(&events, &mut buffer, 0) {
+                // The cgroup was removed meanwhile.
+                Err(Errno::ENODEV) => return Ok(line == EMPTY),
+                other => other.at("cgroup", &subject)?,
+            };
+            if String::from_utf8_lossy(&buffer[..n]).lines().any(|l| l == line) {
+                return Ok(true);
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::new("cgroup", self.path.as_str(), "still has processes after SIGKILL")
-                    .hint("a process in uninterruptible sleep dies only when its I/O ends"));
+                return Ok(false);
             }
             let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::from(1000u16));
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(Error::os("cgroup", subject, e)),
             }
         }
     }
+
+    /// Waits until no process is left in it or below.
+    fn wait_empty(&self) -> Result<()> {
+        if self.wait_event(EMPTY, EMPTY_WITHIN)? {
+            return Ok(());
+        }
+        Err(Error::new("cgroup", self.path.as_str(), "still has processes after SIGKILL")
+            .hint("a process in uninterruptible sleep dies only when its I/O ends"))
+    }
+
+    /// Whether any process is in it or below.
+    pub fn is_populated(&self) -> bool {
+        self.get("cgroup.events").is_ok_and(|e| !e.lines().any(|l| l == EMPTY))
+    }
+
+    /// Whether everything in it is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.get("cgroup.events").is_ok_and(|e| e.lines().any(|l| l == "frozen 1"))
+    }
+
+    /// Stops or continues everything in it and below, and waits until that is so.
+    pub fn freeze(&self, on: bool) -> Result<()> {
+        let subject = format!("{}/cgroup.freeze", self.path);
+        write_file(self.fd(), "cgroup.freeze", if on { "1" } else { "0" }).at("cgroup", &subject)?;
+        if self.wait_event(if on { "frozen 1" } else { "frozen 0" }, FROZEN_WITHIN)? {
+            return Ok(());
+        }
+        if on {
+            // Half stopped is worse than running: nobody would know why it hangs.
+            let _ = write_file(self.fd(), "cgroup.freeze", "0");
+        }
+        Err(Error::new("cgroup", subject, "did not take effect within 10 s")
+            .hint("a process in uninterruptible sleep stops only when its I/O ends"))
+    }
+
+    /// Every process in it and below, the sub-cgroups that the workload made included.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        collect(self.fd(), &self.path, 0, &mut pids)?;
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+}
+
+fn collect(dir: BorrowedFd<'_>, path: &str, depth: u32, pids: &mut Vec<i32>) -> Result<()> {
+    match read_file(dir, "cgroup.procs") {
+        Ok(text) => pids.extend(text.lines().filter_map(|l| l.trim().parse::<i32>().ok()).filter(|p| *p > 0)),
+        // Removed meanwhile, or a threaded cgroup, whose processes are counted above it.
+        Err(Errno::ENODEV | Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+        Err(e) => return Err(Error::os("cgroup", path, e)),
+    }
+    if depth < MAX_DEPTH {
+        for name in children(dir, path)? {
+            if let Ok(child) = open_dir(dir, &name) {
+                collect(child.as_fd(), &format!("{path}/{name}"), depth + 1, pids)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of the cgroups directly below one.
+fn children(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>> {
+    let mut listing =
+        nix::dir::Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .at("cgroup", path)?;
+    Ok(listing
+        .iter()
+        .flatten()
+        .filter(|e| e.file_type() == Some(nix::dir::Type::Directory))
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n != "." && n != "..")
+        .collect())
 }
 
 /// Whether what a file shows after a write is what was written: a line of it has all our words. The kernel rounds
@@ -257,20 +361,10 @@ fn rmdir(mount: &Path, path: &str) -> Result<bool> {
 }
 
 fn remove_below(dir: BorrowedFd<'_>, path: &str, depth: u32) -> Result<()> {
-    if depth > 64 {
-        return Err(Error::new("cgroup", path, "more than 64 levels of cgroups"));
+    if depth > MAX_DEPTH {
+        return Err(Error::new("cgroup", path, format!("more than {MAX_DEPTH} levels of cgroups")));
     }
-    let mut listing =
-        nix::dir::Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .at("cgroup", path)?;
-    let names: Vec<String> = listing
-        .iter()
-        .flatten()
-        .filter(|e| e.file_type() == Some(nix::dir::Type::Directory))
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| n != "." && n != "..")
-        .collect();
-    for name in names {
+    for name in children(dir, path)? {
         let path = format!("{path}/{name}");
         match open_dir(dir, &name) {
             Ok(child) => remove_below(child.as_fd(), &path, depth + 1)?,
@@ -302,7 +396,9 @@ mod tests {
         ] {
             assert!(is_kept(asked, kept), "{asked} -> {kept}");
         }
-        for (asked, kept) in [("512", "511"), ("0-3", "0-1"), ("1000", "max"), ("8:0 rbps=2", "8:16 rbps=2"), ("100", "")] {
+        for (asked, kept) in
+            [("512", "511"), ("0-3", "0-1"), ("1000", "max"), ("8:0 rbps=2", "8:16 rbps=2"), ("100", "")]
+        {
             assert!(!is_kept(asked, kept), "{asked} -> {kept}");
         }
     }

@@ -86,7 +86,7 @@ pub fn kill(global: &Global, args: &Kill) -> Result<i32> {
     let entry = entry(global, &args.id)?;
     let (state, status) = entry.require()?;
     let pidfd = match status {
-        Status::Created | Status::Running => state.init.open(),
+        Status::Created | Status::Running | Status::Paused => state.init.open(),
         _ => None,
     };
     if args.all {
@@ -105,7 +105,7 @@ fn kill_all(entry: &Entry, signal: i32, alive: bool) -> Result<()> {
         if signal == nix::libc::SIGKILL {
             return group.kill();
         }
-        for pid in group.get("cgroup.procs")?.lines().filter_map(|l| l.trim().parse::<i32>().ok()) {
+        for pid in group.processes()? {
             if let Ok(fd) = sys::pidfd_open(pid) {
                 let _ = sys::pidfd_send_signal(fd.as_fd(), signal);
             }
@@ -134,9 +134,13 @@ pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
     let status = entry.status()?;
     let state = entry.state()?;
     match status {
-        Status::Running if !args.force => {
-            return Err(Error::new("delete", args.id.as_str(), "cannot delete a container that is running")
-                .hint("kill it first, or use --force"));
+        Status::Running | Status::Paused if !args.force => {
+            return Err(Error::new(
+                "delete",
+                args.id.as_str(),
+                format!("cannot delete a container that is {}", status.word()),
+            )
+            .hint("kill it first, or use --force"));
         }
         Status::Creating if !args.force => {
             return Err(Error::new("delete", args.id.as_str(), "its launch was not finished")

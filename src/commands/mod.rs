@@ -2,6 +2,7 @@
 
 mod launch;
 mod lifecycle;
+mod resources;
 mod sandbox;
 mod show;
 mod spec;
@@ -30,6 +31,11 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Delete(args) => lifecycle::delete(&global, &args),
         Command::State(args) => show::state(&global, &args.id),
         Command::List(args) => show::list(&global, &args),
+        Command::Update(args) => resources::update(&global, &args),
+        Command::Pause(args) => resources::freeze(&global, &args.id, true),
+        Command::Resume(args) => resources::freeze(&global, &args.id, false),
+        Command::Ps(args) => resources::ps(&global, &args),
+        Command::Events(args) => resources::events(&global, &args),
         Command::Explain(args) => show::explain(&global, &args),
         Command::Spec(args) => spec::spec(&args),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),

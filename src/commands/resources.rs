@@ -1,0 +1,270 @@
+//! `update`, `pause`, `resume`, `ps`, `events`: a container's cgroup while it runs.
+
+use crate::cgroup::{self, Group};
+use crate::cli::{Events, Global, Ps, Update};
+use crate::error::{Context, Error, Result};
+use crate::observe::{ps, stats};
+use crate::plan::resources::{Wanted, asked};
+use crate::policy::parse_size;
+use crate::state::{Entry, State, Status, Store};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+fn known(global: &Global, id: &str) -> Result<(Entry, State, Status)> {
+    let entry = Store::open(global.root.as_deref())?.entry(id)?;
+    let (state, status) = entry.require()?;
+    Ok((entry, state, status))
+}
+
+fn group(entry: &Entry, verb: &str) -> Result<Group> {
+    ps::group(entry)?.ok_or_else(|| {
+        Error::new(verb, entry.id.as_str(), "the container has no cgroup")
+            .hint("it was launched where no cgroup v2 was writable; see the findings in `stockade explain`")
+    })
+}
+
+/// `stockade pause` and `stockade resume`.
+pub fn freeze(global: &Global, id: &str, on: bool) -> Result<i32> {
+    let (entry, _, _) = known(global, id)?;
+    entry.lock()?;
+    let verb = if on { "pause" } else { "resume" };
+    let status = entry.status()?;
+    let right = if on { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
+    if !right {
+        return Err(Error::new(verb, id, format!("cannot {verb} a container that is {}", status.word())));
+    }
+    group(&entry, verb)?.freeze(on).map(|()| 0)
+}
+
+/// `stockade ps`.
+pub fn ps(global: &Global, args: &Ps) -> Result<i32> {
+    let (entry, state, _) = known(global, &args.id)?;
+    let pids = ps::pids(&entry, &state)?;
+    if args.format == "json" {
+        println!("{}", json!(pids));
+    } else {
+        print!("{}", ps::table(&pids, &args.arguments)?);
+    }
+    Ok(0)
+}
+
+/// `stockade update`.
+pub fn update(global: &Global, args: &Update) -> Result<i32> {
+    let (entry, _, _) = known(global, &args.id)?;
+    entry.lock()?;
+    let status = entry.status()?;
+    if status == Status::Stopped {
+        return Err(Error::new("update", args.id.as_str(), "cannot update a container that is stopped"));
+    }
+    let resources = match &args.resources {
+        Some(path) => read_resources(path)?,
+        None => from_flags(args)?,
+    };
+    let group = group(&entry, "update")?;
+    let resources = complete(&group, resources)?;
+    let wanted = asked(&resources)?;
+    refuse_below_use(&group, &resources, &wanted)?;
+    for want in order(&group, wanted) {
+        let kept = group.set(&want.file, &want.value).map_err(|e| Error { step: "update".into(), ..e })?;
+        if !cgroup::is_kept(&want.value, &kept) {
+            crate::log::debug(&format!("{}: asked {}, the kernel made {kept} of it", want.file, want.value));
+        }
+    }
+    Ok(0)
+}
+
+fn read_resources(path: &str) -> Result<LinuxResources> {
+    let text = if path == "-" {
+        let mut text = String::new();
+        std::io::stdin().take(1 << 20).read_to_string(&mut text).at("--resources", "stdin")?;
+        text
+    } else {
+        // /dev/stdin and process substitution are pipes: any file is read, as much as is sensible.
+        let mut text = String::new();
+        std::fs::File::open(path).and_then(|f| f.take(1 << 20).read_to_string(&mut text)).at("--resources", path)?;
+        text
+    };
+    let mut json = serde_json::Deserializer::from_str(&text);
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|e| Error::new("--resources", format!("{path}: {}", e.path()), e.inner().to_string()))
+}
+
+/// The flags say the same as a file would: one way for both.
+fn from_flags(args: &Update) -> Result<LinuxResources> {
+    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
+        return Err(Error::new("update", "--l3-cache-schema", "Intel RDT is not implemented"));
+    }
+    let size = |flag: &str, text: &Option<String>| match text {
+        Some(text) => parse_size(text).map(Some).map_err(|e| Error { step: flag.into(), ..e }),
+        None => Ok(None),
+    };
+    let mut all = json!({});
+    let mut put = |group: &str, key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            all[group][key] = value;
+        }
+    };
+    put("memory", "limit", size("--memory", &args.memory)?.map(Value::from));
+    put("memory", "reservation", size("--memory-reservation", &args.memory_reservation)?.map(Value::from));
+    put("memory", "swap", size("--memory-swap", &args.memory_swap)?.map(Value::from));
+    put("cpu", "shares", args.cpu_share.map(Value::from));
+    put("cpu", "quota", args.cpu_quota.map(Value::from));
+    put("cpu", "period", args.cpu_period.map(Value::from));
+    put("cpu", "burst", args.cpu_burst.map(Value::from));
+    put("cpu", "idle", args.cpu_idle.map(Value::from));
+    put("cpu", "realtimePeriod", args.cpu_rt_period.map(Value::from));
+    put("cpu", "realtimeRuntime", args.cpu_rt_runtime.map(Value::from));
+    put("cpu", "cpus", args.cpuset_cpus.clone().map(Value::from));
+    put("cpu", "mems", args.cpuset_mems.clone().map(Value::from));
+    put("pids", "limit", args.pids_limit.map(Value::from));
+    put("blockIO", "weight", args.blkio_weight.map(Value::from));
+    if let Some(cpus) = &args.cpus {
+        let cpus = crate::policy::parse_cpus(cpus).map_err(|e| Error { step: "--cpus".into(), ..e })?;
+        put("cpu", "quota", Some(((cpus * 100_000.0).round() as i64).into()));
+        put("cpu", "period", Some(100_000.into()));
+    }
+    serde_json::from_value(all).map_err(|e| Error::new("update", "flags", e.to_string()))
+}
+
+/// What an update leaves unsaid keeps its value: the limit that a swap is counted on, the quota beside a new period.
+fn complete(group: &Group, resources: LinuxResources) -> Result<LinuxResources> {
+    let mut value = serde_json::to_value(&resources).map_err(|e| Error::new("update", "resources", e.to_string()))?;
+    let memory = &value["memory"];
+    let swap = memory["swap"].as_i64().filter(|n| *n > 0);
+    if swap.is_some() && memory["limit"].as_i64().unwrap_or(0) == 0 {
+        if let Ok(limit) = group.get("memory.max").unwrap_or_default().trim().parse::<i64>() {
+            value["memory"]["limit"] = limit.into();
+        }
+    }
+    let cpu = &value["cpu"];
+    if cpu["period"].as_u64().unwrap_or(0) != 0 && cpu["quota"].as_i64().unwrap_or(0) == 0 {
+        let now = group.get("cpu.max").unwrap_or_default();
+        if let Some(quota) = now.split_whitespace().next().and_then(|w| w.parse::<i64>().ok()) {
+            value["cpu"]["quota"] = quota.into();
+        }
+    }
+    serde_json::from_value(value).map_err(|e| Error::new("update", "resources", e.to_string()))
+}
+
+/// memory.checkBeforeUpdate: a limit below what is used now would only start the OOM killer.
+fn refuse_below_use(group: &Group, resources: &LinuxResources, wanted: &[Wanted]) -> Result<()> {
+    if resources.memory().as_ref().and_then(|m| m.check_before_update()) != Some(true) {
+        return Ok(());
+    }
+    let used = |file: &str| group.get(file).ok().and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0);
+    let limit = |file: &str| wanted.iter().find(|w| w.file == file).and_then(|w| w.value.parse::<u64>().ok());
+    let now = used("memory.current");
+    if let Some(limit) = limit("memory.max").filter(|l| *l < now) {
+        return Err(Error::new(
+            "update",
+            "memory.limit",
+            format!("rejecting memory limit {limit}: {now} bytes are in use"),
+        ));
+    }
+    let swap = used("memory.swap.current");
+    if let Some(limit) = limit("memory.swap.max").filter(|l| *l < swap) {
+        return Err(Error::new(
+            "update",
+            "memory.swap",
+            format!("rejecting memory+swap limit: {swap} bytes of swap are in use, {limit} would be allowed"),
+        ));
+    }
+    Ok(())
+}
+
+/// cpu.max.burst may not be above the quota: the one that grows goes first.
+fn order(group: &Group, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+    let now = group.get("cpu.max.burst").ok().and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0);
+    let quota =
+        wanted.iter().find(|w| w.file == "cpu.max").and_then(|w| w.value.split(' ').next()?.parse::<u64>().ok());
+    if quota.is_some_and(|q| q < now) {
+        wanted.sort_by_key(|w| w.file == "cpu.max");
+    }
+    wanted
+}
+
+/// `stockade events`.
+pub fn events(global: &Global, args: &Events) -> Result<i32> {
+    let (entry, _, status) = known(global, &args.id)?;
+    if status == Status::Stopped {
+        return Err(Error::new("events", args.id.as_str(), "container not running"));
+    }
+    let interval = parse_interval(&args.interval)?;
+    let group = group(&entry, "events")?;
+    // Field order is part of the format: readers match the beginning of the line.
+    let line = || format!("{{\"type\":\"stats\",\"id\":{},\"data\":{}}}", json!(args.id), stats::collect(&group));
+    let say = |text: String| -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).at("events", "stdout")
+    };
+    if args.stats {
+        return say(line()).map(|()| 0);
+    }
+    let watched = group.watch("memory.events").ok();
+    let life = group.watch("cgroup.events")?;
+    let kills = || -> u64 {
+        let text = group.get("memory.events").unwrap_or_default();
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    };
+    let mut seen = kills();
+    let mut next = Instant::now() + interval;
+    loop {
+        let left = next.saturating_duration_since(Instant::now());
+        let mut fds = vec![PollFd::new(life.as_fd(), PollFlags::POLLPRI)];
+        fds.extend(watched.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLPRI)));
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("events", args.id.as_str(), e)),
+        }
+        let now = kills();
+        for _ in seen..now {
+            say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(args.id)))?;
+        }
+        seen = seen.max(now);
+        if !group.is_populated() {
+            return Ok(0);
+        }
+        if Instant::now() >= next {
+            say(line())?;
+            next += interval;
+        }
+    }
+}
+
+/// `5s`, `100ms`, `1m`.
+fn parse_interval(text: &str) -> Result<Duration> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number: Option<f64> = text[..text.len() - unit.len()].parse().ok();
+    let factor = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => 0.0,
+    };
+    match number.map(|n| n * factor) {
+        Some(seconds) if (0.001..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(Error::new("--interval", text, "not a duration above 0").hint("5s, 100ms, 1m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_as_people_say_them() {
+        assert_eq!(parse_interval("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(parse_interval("100ms").unwrap(), Duration::from_millis(100));
+        assert_eq!(parse_interval("1m").unwrap(), Duration::from_secs(60));
+        for bad in ["", "0s", "-1s", "5x", "s"] {
+            assert!(parse_interval(bad).is_err(), "{bad}");
+        }
+    }
+}

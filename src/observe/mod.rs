@@ -1,0 +1,4 @@
+//! Do: what can be seen of a container that runs.
+
+pub mod ps;
+pub mod stats;
