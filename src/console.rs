@@ -119,7 +119,11 @@ pub fn follow(
         }
         let mut fds = Vec::with_capacity(6);
         fds.push(PollFd::new(signals.0.as_fd(), PollFlags::POLLIN));
-        let watch = |fd: BorrowedFd<'_>, flags| PollFd::new(sys::borrow(fd.as_raw_fd()), flags);
+        // POLLHUP is reported unasked, and for ever: what is not wanted now is not polled at all, the signals stand in.
+        let watch = |fd: BorrowedFd<'_>, flags: PollFlags| {
+            let fd = if flags.is_empty() { signals.0.as_fd().as_raw_fd() } else { fd.as_raw_fd() };
+            PollFd::new(sys::borrow(fd), flags)
+        };
         fds.push(watch(built.pidfd.as_fd(), if code.is_none() { PollFlags::POLLIN } else { PollFlags::empty() }));
         fds.push(watch(built.channel.fd(), if talking { PollFlags::POLLIN } else { PollFlags::empty() }));
         if let Some(m) = master {
