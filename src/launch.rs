@@ -152,7 +152,16 @@ impl Parent {
             }
             Step::MakeCgroup { path, controllers } => {
                 let mount = cgroup_mount(setting.host)?;
-                self.cgroup = Some(Group::create(mount, path, controllers)?);
+                match Group::create(mount, path, controllers) {
+                    Ok(group) => self.cgroup = Some(group),
+                    Err(e) => {
+                        if cgroup::is_used(&e) {
+                            // Somebody was faster since Record: not ours, so not ours to kill.
+                            setting.entry.forget_cgroup()?;
+                        }
+                        return Err(e);
+                    }
+                }
                 Ok(())
             }
             Step::Limits { values } => self.limits(values),
@@ -400,6 +409,7 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
         None => None,
         Some(path) => {
             let mount = cgroup_mount(setting.host)?.to_owned();
+            cgroup::check_unused(&mount, path)?;
             Some(CgroupRecord { made: cgroup::missing(&mount, path), mount, path: path.clone() })
         }
     };

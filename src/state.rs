@@ -392,6 +392,14 @@ impl Entry {
         }
     }
 
+    /// Takes the cgroup out of the intent record: it turned out to be somebody else's.
+    pub fn forget_cgroup(&self) -> Result<()> {
+        match self.intent()? {
+            Some(intent) => self.write_intent(&Intent { cgroup: None, ..intent }),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the intent record.
     pub fn write_intent(&self, intent: &Intent) -> Result<()> {
         let json = serde_json::to_vec(intent).map_err(|e| Error::new("state", "intent.json", e.to_string()))?;

@@ -64,6 +64,36 @@ fn write_file(dir: BorrowedFd<'_>, name: &str, value: &str) -> std::result::Resu
     write(&fd, value.as_bytes()).map(drop)
 }
 
+/// Why a cgroup of others is not taken.
+const USED: &str = "exists and is in use";
+
+/// Refuses a cgroup with processes in it or below, or with cgroups below: what is taken gets our limits and is killed
+/// whole at the end, so a config that names /system.slice would end the host's services.
+fn refuse_used(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    // kernfs counts a link for each directory below.
+    let parent = nix::sys::stat::fstat(dir).at("cgroup", path)?.st_nlink > 2;
+    // The root of the hierarchy has no such file.
+    let events = read_file(dir, "cgroup.events").unwrap_or_default();
+    if parent || !events.lines().any(|line| line == "populated 0") {
+        return Err(Error::new("cgroup", path, USED)
+            .hint("linux.cgroupsPath must name a cgroup of the container's own; another container may have this one"));
+    }
+    Ok(())
+}
+
+/// The same before the launch has made anything, so that what cleans up after it never has such a cgroup on its list.
+pub fn check_unused(mount: &Path, path: &str) -> Result<()> {
+    match Group::open(mount, path)? {
+        Some(group) => refuse_used(group.fd(), path),
+        None => Ok(()),
+    }
+}
+
+/// Whether `Group::create` failed because the cgroup belongs to others.
+pub fn is_used(e: &Error) -> bool {
+    e.why == USED
+}
+
 impl Group {
     /// Makes the cgroup and the directories above it, with these controllers enabled on the way down.
     pub fn create(mount: &Path, path: &str, controllers: &[String]) -> Result<Group> {
@@ -91,9 +121,8 @@ impl Group {
             };
             dir = open_dir(dir.as_fd(), name).at("cgroup", here.as_str())?;
         }
-        if !fresh && !read_file(dir.as_fd(), "cgroup.procs").at("cgroup", here.as_str())?.trim().is_empty() {
-            return Err(Error::new("cgroup", here.as_str(), "exists and has processes in it")
-                .hint("another container may be using linux.cgroupsPath"));
+        if !fresh {
+            refuse_used(dir.as_fd(), &here)?;
         }
         Ok(Group { dir, path: here })
     }
