@@ -1,0 +1,31 @@
+# The front door for developers; CI comes in by it, too (.ci/run).
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+BINARY = $(or $(CARGO_TARGET_DIR),target)/$(shell rustc -vV | sed -n 's/^host: //p')/release/stockade
+
+.PHONY: build check test bench demo install
+
+build: ## the release binary, static: target/TRIPLE/release/stockade
+	$(CARGO) build --release
+
+check: ## formatting, lints, and licences and advisories where cargo-deny is installed
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny)"; fi
+
+test: ## the whole suite, natively and in the test machine
+	tests/run
+
+bench: ## launches beside crun, runc and bubblewrap
+	$(CARGO) bench --bench launch
+
+demo: build ## a command of this machine in a throwaway container
+	$(BINARY) sandbox -- sh -c 'id; hostname; ps ax; ls /; grep -E "^(Cap|NoNew|Seccomp:)" /proc/self/status'
+
+install: build ## the binary, and the policies and profiles to read and to start from
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/stockade
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/policy profiles/policy/*.json
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/seccomp profiles/seccomp/*
