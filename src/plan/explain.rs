@@ -90,8 +90,9 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
 
 /// A label, then words from a column on, broken into lines that start there, too.
 fn lines(out: &mut String, label: &str, column: usize, words: &str) {
+    let (label, words) = (plain(label), plain(words));
     let mut line = format!("{label:<column$}");
-    if label.len() >= column {
+    if label.chars().count() >= column {
         // The label is too long to stand beside its words.
         let _ = writeln!(out, "{label}");
         line = " ".repeat(column);
@@ -115,6 +116,13 @@ fn lines(out: &mut String, label: &str, column: usize, words: &str) {
         first = false;
     }
     let _ = writeln!(out, "{}", line.trim_end());
+}
+
+/// A bundle must not write lines of its own into its explanation, nor turn the terminal against the reader.
+fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmful = |c: char| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().flat_map(|c| if harmful(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 /// `silent -> true`, and why.
@@ -214,6 +222,13 @@ mod tests {
         assert!(out.lines().all(|l| l.chars().count() <= WIDTH), "{out}");
         assert!(out.lines().skip(1).all(|l| l.starts_with("          word")), "{out}");
         assert_eq!(out.matches("word").count(), 40);
+    }
+
+    #[test]
+    fn a_bundle_cannot_write_a_line_of_its_own() {
+        let mut out = String::new();
+        lines(&mut out, "  a\nb", 10, "sh\n  40 exec  harmless \u{1b}[2J\u{202e}");
+        assert_eq!(out, "  a\\nb    sh\\n  40 exec  harmless \\u{1b}[2J\\u{202e}\n");
     }
 
     #[test]
