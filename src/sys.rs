@@ -465,6 +465,15 @@ pub fn set_window_size(tty: BorrowedFd<'_>, rows: u16, columns: u16) -> Res<()> 
     check(libc::c_long::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })).map(drop)
 }
 
+/// Whether the working directory lies below our root, by getcwd(2) itself: it answers "(unreachable)..." when not. libc's
+/// getcwd then walks up and compares inodes, and so takes the rootfs seen through the host's mount for our own root.
+pub fn cwd_is_inside() -> Res<bool> {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the given length.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
+    Ok(path[0] == b'/')
+}
+
 /// setdomainname(2); the sysctl of the same meaning answers EACCES in a user namespace.
 pub fn set_domainname(name: &str) -> Res<()> {
     // SAFETY: pointer and length of one live string.

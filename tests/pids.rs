@@ -2,6 +2,7 @@
 //!
 //! Each promise is tried under `strict` and under `oci`, as root and as an ordinary user. A process is never recognised
 //! by its name: the two sides must agree on its number in either namespace (NSpid) and on the tick of its birth.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 #[path = "probe/mod.rs"]

@@ -166,7 +166,9 @@ impl Talk {
 
     /// A line of script that nobody waits for.
     pub fn tell(&mut self, script: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{script}").unwrap();
+        if let Err(e) = writeln!(self.stdin.as_mut().unwrap(), "{script}") {
+            panic!("{script}: {e}: {}", std::fs::read_to_string(&self.stderr).unwrap_or_default());
+        }
     }
 
     /// The status of the runtime, once the container has ended.
