@@ -9,7 +9,7 @@ use crate::sys;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::unistd::{AccessFlags, access, getegid, geteuid, getgroups};
+use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ impl Host {
             kernel: uname.release().to_string_lossy().into_owned(),
             uid,
             gid: getegid().as_raw(),
-            groups: getgroups().at("host", "getgroups")?.iter().map(|g| g.as_raw()).collect(),
+            groups: sys::getgroups().at("host", "getgroups")?,
             caps,
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
             cgroup: Cgroup::read()?,
@@ -275,8 +275,11 @@ pub fn read_small(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(Error::new("read", shown, "not a regular file"));
     }
-    let mut bytes = Vec::new();
-    std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes).at("read", &shown)?;
+    // One read takes most files whole; procfs says that its files are empty, so there the end has to be read, too.
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(size.clamp(4095, limit.max(4095)) as usize + 1);
+    let mut file = std::fs::File::from(fd).take(limit + 1);
+    file.read_to_end(&mut bytes).at("read", &shown)?;
     if bytes.len() as u64 > limit {
         return Err(Error::new("read", shown, format!("larger than {limit} bytes")));
     }

@@ -51,6 +51,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         procfs: None,
         findings: Vec::new(),
         committed: false,
+        found: None,
         ready: None,
     };
     let plan = child.own.plan;
@@ -69,6 +70,8 @@ struct Child<'a> {
     procfs: Option<OwnedFd>,
     findings: Vec<Finding>,
     committed: bool,
+    /// The environment of the workload, and where its program is: looked up at create, used at start.
+    found: Option<(Vec<String>, PathBuf)>,
     ready: Option<Prepared>,
 }
 
@@ -282,7 +285,9 @@ impl Child<'_> {
             }
             Step::FindProgram { program } => {
                 let env = self.env();
-                find_program(program, &env).map(drop)
+                let path = find_program(program, &env)?;
+                self.found = Some((env, path));
+                Ok(())
             }
             Step::Ready => self.report_ready(),
             Step::Gate => self.gate(),
@@ -632,9 +637,15 @@ impl Child<'_> {
             _ => None,
         });
         let args = args.unwrap_or_default();
-        let env = self.env();
         let program = args.first().cloned().unwrap_or_default();
-        let path = find_program(&program, &env)?;
+        let (env, path) = match self.found.take() {
+            Some(found) => found,
+            None => {
+                let env = self.env();
+                let path = find_program(&program, &env)?;
+                (env, path)
+            }
+        };
         let mark = 9999;
         let template = Error { errno: Some(mark), ..Error::new("exec", program.as_str(), "") };
         let mut failure = vec![Tag::Failed as u8];

@@ -600,6 +600,10 @@ pub fn annotations(bundle: &Bundle) -> BTreeMap<String, String> {
 /// Our user's name, for `list`.
 pub fn owner() -> String {
     let uid = geteuid().as_raw();
+    // Root is called root; for everybody else it takes a look into passwd.
+    if uid == 0 {
+        return "root".to_owned();
+    }
     host::user_name(uid).unwrap_or_else(|| format!("#{uid}"))
 }
 

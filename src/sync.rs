@@ -8,8 +8,8 @@ use crate::sys;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg,
+    sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -92,8 +92,17 @@ impl Channel {
 
     /// The next message; none at the end of the stream.
     pub fn receive(&self) -> Result<Option<Message>> {
+        // Its length first: most are a few bytes, and room for the largest would be 16 pages touched for each.
         let mut tag = [0u8; 1];
-        let mut payload = vec![0u8; MAX_BYTES];
+        let length = loop {
+            match recv(self.0.as_raw_fd(), &mut tag, MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+                Ok(n) => break n,
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Ok(None),
+                Err(e) => return Err(Error::os("sync", "receive", e)),
+            }
+        };
+        let mut payload = vec![0u8; length.clamp(1, MAX_BYTES)];
         let mut control = cmsg_space!([RawFd; MAX_FDS]);
         let (n, fds) = loop {
             let mut bytes = [IoSliceMut::new(&mut tag), IoSliceMut::new(&mut payload)];

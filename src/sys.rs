@@ -236,6 +236,17 @@ pub fn capget() -> Res<CapSets> {
     })
 }
 
+/// getgroups(2). nix asks sysconf for the most there can be, and that is a file of /proc to read.
+pub fn getgroups() -> Res<Vec<u32>> {
+    // SAFETY: a size of 0 only asks for the number.
+    let count = check(libc::c_long::from(unsafe { libc::getgroups(0, std::ptr::null_mut()) }))?;
+    let mut groups = vec![0; count as usize];
+    // SAFETY: the vector has room for `count` groups, and nobody else changes those of this process.
+    let count = check(libc::c_long::from(unsafe { libc::getgroups(count as libc::c_int, groups.as_mut_ptr()) }))?;
+    groups.truncate(count as usize);
+    Ok(groups)
+}
+
 /// capset(2): the three sets at once, so that no order of single changes can go wrong.
 pub fn capset(sets: CapSets) -> Res<()> {
     let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };

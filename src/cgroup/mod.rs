@@ -355,9 +355,9 @@ fn enable(dir: BorrowedFd<'_>, here: &str, controllers: &[String]) -> Result<()>
 
 /// Kills what is left in a cgroup, removes it and everything below, and those of its parents that the launch had made.
 pub fn remove(mount: &Path, path: &str, made: &[String]) -> Result<()> {
-    if let Some(group) = Group::open(mount, path)? {
-        // The usual case: empty and without children.
-        if !rmdir(mount, path)? {
+    // The usual case: empty and without children.
+    if !rmdir(mount, path)? {
+        if let Some(group) = Group::open(mount, path)? {
             group.kill()?;
             group.wait_empty()?;
             remove_below(group.fd(), path, 0)?;
@@ -366,7 +366,7 @@ pub fn remove(mount: &Path, path: &str, made: &[String]) -> Result<()> {
             }
         }
     }
-    remove_made(mount, made);
+    remove_made(mount, made.strip_suffix(&[path.to_owned()]).unwrap_or(made));
     Ok(())
 }
 
