@@ -163,6 +163,8 @@ static void child(int root, int go, const char *filter)
 
 	static const char *const frozen[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger" };
 	for (unsigned i = 0; i < sizeof frozen / sizeof *frozen; i++) {
+		if (access(frozen[i], F_OK) < 0)
+			continue;
 		int fd = tree(AT_FDCWD, frozen[i], AT_RECURSIVE);
 		attr(fd, MOUNT_ATTR_RDONLY, 0, AT_RECURSIVE);
 		put(fd, AT_FDCWD, frozen[i]);

@@ -162,11 +162,25 @@ fn write_bundles(dir: &Path) {
     std::fs::write(dir.join("filter"), bytes).unwrap();
 }
 
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/sys/firmware",
+    "/proc/scsi",
+];
+const FROZEN: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 /// What `runc spec` writes on a cgroup v2 host, without a terminal.
 fn plain() -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|t| json!({ "type": t }));
-    json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
@@ -194,13 +208,24 @@ fn plain() -> Value {
               "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }
         ],
         "linux": {
-            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
             "namespaces": namespaces,
-            "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+            "maskedPaths": MASKED,
+            "readonlyPaths": FROZEN
         }
-    })
+    });
+    if may_raise_limits() {
+        config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    }
+    config
+}
+
+/// crun raises RLIMIT_MEMLOCK before it loads a device program, and gives up where it may not (CAP_SYS_RESOURCE).
+/// There the config has no device rules: then crun loads no program, and stockade, runc and the floor still do.
+fn may_raise_limits() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let caps = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("CapEff:")?.trim(), 16).ok());
+    caps.is_some_and(|c| c >> CAP_SYS_RESOURCE & 1 == 1)
 }
 
 /// The same as a careful engine would send it: ids of its own, a filter, one mask more.
@@ -290,11 +315,18 @@ fn bubblewrap(place: &Place, hardened: bool) -> Vec<String> {
     let mut line = String::from(
         "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try --hostname bench --new-session \
          --die-with-parent --ro-bind ROOT / --proc /proc --dev /dev --mqueue /dev/mqueue --ro-bind /sys /sys \
-         --tmpfs /sys/firmware --ro-bind /dev/null /proc/kcore --ro-bind /dev/null /proc/keys \
-         --ro-bind /dev/null /proc/timer_list --cap-drop ALL --clearenv --setenv PATH /bin --chdir /",
+         --cap-drop ALL --clearenv --setenv PATH /bin --chdir /",
     );
     if hardened {
         line.push_str(" --unshare-user --uid 0 --gid 0 --seccomp 9");
+    }
+    for path in MASKED.iter().chain(&FROZEN).filter(|p| Path::new(p).exists()) {
+        let mask = match (FROZEN.contains(path), Path::new(path).is_dir()) {
+            (true, _) => format!(" --ro-bind {path} {path}"),
+            (false, true) => format!(" --tmpfs {path}"),
+            (false, false) => format!(" --ro-bind /dev/null {path}"),
+        };
+        line.push_str(&mask);
     }
     words.extend(line.split_whitespace().map(|w| if w == "ROOT" { rootfs.clone() } else { w.to_owned() }));
     words.push("/bin/true".into());
@@ -418,5 +450,8 @@ fn machine(place: &Place, rounds: usize) {
         let out = Command::new(name).arg("--version").output();
         let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
         println!("version:  {}", text.lines().next().unwrap_or("missing"));
+    }
+    if !may_raise_limits() {
+        println!("note:     no CAP_SYS_RESOURCE, so no device rules in the config: crun loads no device program, all others do");
     }
 }
