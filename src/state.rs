@@ -297,6 +297,11 @@ impl Store {
                         Ok(entry) => entry,
                         Err(_) => continue,
                     };
+                    if !entry.try_lock()? && entry.is_orphaned()? {
+                        // The child of a runtime that was killed holds the lock for the moment that it takes to die.
+                        entry.lock()?;
+                        continue;
+                    }
                     if !entry.try_lock()? || !entry.is_stale()? {
                         return Err(
                             Error::new("container", id, "already exists").hint("choose another id, or delete it")
@@ -317,6 +322,22 @@ impl Store {
             }
         }
         Err(Error::new("container", id, "is being created and removed by others at the same time"))
+    }
+
+    /// A new directory under a name that nobody has, locked.
+    pub fn create_named(&self, prefix: &str) -> Result<Entry> {
+        self.make()?;
+        let dir = tempfile::Builder::new()
+            .prefix(prefix)
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .tempdir_in(&self.root)
+            .at("state", self.root.display().to_string())?
+            .keep();
+        let entry = self.entry(&dir.file_name().unwrap_or_default().to_string_lossy())?;
+        if entry.try_lock()? && entry.is_in_place() {
+            return Ok(entry);
+        }
+        Err(Error::new("state", dir.display().to_string(), "was taken by somebody else at once"))
     }
 
     /// All ids, sorted.
@@ -454,6 +475,12 @@ impl Entry {
     fn is_frozen(&self) -> Result<bool> {
         let Some(record) = self.intent()?.and_then(|i| i.cgroup) else { return Ok(false) };
         Ok(cgroup::Group::open(&record.mount, &record.path).ok().flatten().is_some_and(|g| g.is_frozen()))
+    }
+
+    /// Whether the runtime that launched it is gone, and the container is gone or going.
+    fn is_orphaned(&self) -> Result<bool> {
+        let Some(intent) = self.intent()? else { return Ok(false) };
+        Ok(!intent.runtime.alive() && (intent.foreground || self.state()?.is_none_or(|s| !s.init.alive())))
     }
 
     /// Whether a launch was cut off here: nothing committed, or a foreground run whose runtime is gone.

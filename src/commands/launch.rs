@@ -31,6 +31,8 @@ pub enum Mode {
 pub struct Request {
     /// The container's id.
     pub id: String,
+    /// Its directory, where it is made already.
+    pub entry: Option<Entry>,
     /// Its bundle.
     pub bundle: Bundle,
     /// The policy.
@@ -74,6 +76,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         bundle: Bundle::load(&args.bundle)?,
         policy: Policy::choose(global.policy.as_deref())?,
         id: args.id,
+        entry: None,
         mode,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
@@ -86,14 +89,17 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
 }
 
 /// The whole life of a launch.
-pub fn perform(global: &Global, request: Request) -> Result<i32> {
+pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
     check_terminal(&request)?;
     check_descriptors(request.preserve_fds)?;
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
     let mut host = Host::read()?;
     let store = Store::open(global.root.as_deref())?;
-    let entry = store.create(&request.id)?;
+    let entry = match request.entry.take() {
+        Some(entry) => entry,
+        None => store.create(&request.id)?,
+    };
     let (plan, built) = match prepare(&request, &mut host, &store, &entry) {
         Ok(done) => done,
         Err(e) => {

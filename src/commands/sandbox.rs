@@ -11,7 +11,7 @@ use crate::cli::{Global, Sandbox};
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::normal;
 use crate::policy::{Policy, parse_cpus, parse_size};
-use crate::state::{self, Store};
+use crate::state::{self, Entry, Intent, ProcessId, Store};
 use nix::unistd::{geteuid, isatty};
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -62,25 +62,39 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
         });
     }
     let store = Store::open(global.root.as_deref())?;
-    let scratch = Scratch(
-        tempfile::Builder::new()
-            .prefix("b")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
-            .tempdir_in(state::scratch_dir(&store)?)
-            .at("sandbox", "bundle")?
-            .keep(),
-    );
-    write_bundle(&scratch.0, &args, terminal)?;
-    let id = format!(
-        "sandbox-{}",
-        scratch.0.file_name().map(|n| n.to_string_lossy().trim_start_matches('b').to_owned()).unwrap_or_default()
-    );
-    let bundle = Bundle::load(&scratch.0)?;
+    let entry = store.create_named("sandbox-")?;
+    let id = entry.id.clone();
+    let outcome = within(global, &args, policy, terminal, &store, entry);
+    // Whatever happened in between, nothing of it stays; after a launch that went well it is gone already.
+    if let Ok(left) = store.entry(&id) {
+        left.lock()?;
+        left.purge(None)?;
+    }
+    outcome
+}
+
+/// Writes the throwaway bundle of an entry, on record before its first file is, and launches it.
+fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store: &Store, entry: Entry) -> Result<i32> {
+    let id = entry.id.clone();
+    let scratch = state::scratch_dir(store)?.join(&id);
+    entry.write_intent(&Intent {
+        id: id.clone(),
+        runtime: ProcessId::own()?,
+        foreground: true,
+        boot: state::boot_id()?,
+        cgroup: None,
+        ids: None,
+        scratch: Some(scratch.clone()),
+    })?;
+    std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
+    write_bundle(&scratch, args, terminal)?;
+    let bundle = Bundle::load(&scratch)?;
     if args.explain {
         return show::explained(&bundle, &policy, &id, args.json);
     }
     let request = Request {
         id,
+        entry: Some(entry),
         bundle,
         policy,
         mode: Mode::Foreground { keep: false },
@@ -88,19 +102,10 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
         console_socket: None,
         no_new_keyring: false,
         preserve_fds: 0,
-        scratch: Some(scratch.0.clone()),
+        scratch: Some(scratch),
         interactive: true,
     };
     perform(global, request)
-}
-
-/// A bundle that goes with this value, whatever happened in between.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn dir(path: &Path) -> Result<()> {
