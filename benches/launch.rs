@@ -97,6 +97,8 @@ fn go_inside(arguments: &[String]) -> i32 {
         if ! [ -e /sys/fs/cgroup/cgroup.controllers ]; then
             mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup || exit 1
         fi
+        # States on a tmpfs, as systemd has /run: a disk would cost all of them more than the launch.
+        mount -t tmpfs -o mode=755 tmpfs /run || exit 1
         exec "$@""#;
     let status = Command::new("unshare")
         .args(["-m", "--propagation", "private", "sh", "-c", script, "sh"])
@@ -243,12 +245,11 @@ fn hardened(mut config: Value) -> Value {
 fn tables(place: &Place) -> Vec<Table> {
     let shown = |p: &Path| p.display().to_string();
     let stockade = |policy: &str| {
-        let root = shown(&place.dir.join("stockade"));
-        [place.stockade.as_str(), "--root", &root, "--policy", policy].map(str::to_owned).to_vec()
+        [place.stockade.as_str(), "--policy", policy].map(str::to_owned).to_vec()
     };
     let others: Vec<(&str, Vec<String>)> = ["crun", "runc"]
         .into_iter()
-        .filter_map(|name| Some((name, vec![shown(&which(name)?), "--root".into(), shown(&place.dir.join(name))])))
+        .filter_map(|name| Some((name, vec![shown(&which(name)?)])))
         .collect();
     let runtimes = |policy: &str| {
         let mut all = vec![("stockade", stockade(policy))];
