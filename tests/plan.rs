@@ -6,6 +6,8 @@
 mod common;
 #[path = "plan/fixtures.rs"]
 mod fixtures;
+#[path = "plan/policy.rs"]
+mod policy;
 #[path = "plan/properties.rs"]
 mod properties;
 
@@ -96,7 +98,12 @@ fn steps_in(text: &str) -> Vec<Said> {
         let (label, words) = line.split_at_checked(24).unwrap_or((line, ""));
         let number = label.get(..4).and_then(|n| n.trim().parse().ok());
         if let Some(number) = number {
-            steps.push(Said { number, name: label[5..].trim().into(), subject: words.trim().into(), ..Said::default() });
+            steps.push(Said {
+                number,
+                name: label[5..].trim().into(),
+                subject: words.trim().into(),
+                ..Said::default()
+            });
             part = "subject";
             continue;
         }
@@ -161,7 +168,10 @@ fn the_json_has_the_same_numbers_and_words_as_the_text() {
                 }
                 for finding in findings {
                     let rule = format!("[{}]", finding["rule"].as_str().unwrap());
-                    assert!(text.contains(finding["field"].as_str().unwrap()) && text.contains(&rule), "{at}: {finding}");
+                    assert!(
+                        text.contains(finding["field"].as_str().unwrap()) && text.contains(&rule),
+                        "{at}: {finding}"
+                    );
                 }
                 assert_eq!(json["policy"], policy);
                 assert_eq!(json["host"]["kernel"], host.kernel);

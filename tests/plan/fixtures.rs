@@ -1,14 +1,14 @@
 //! Bundles, policies and hosts as values: nothing here looks at the machine.
 
 use serde_json::Value;
-pub use stockade::bundle::Bundle;
+use std::path::PathBuf;
 use stockade::bundle;
+pub use stockade::bundle::Bundle;
 use stockade::error::Result;
-use stockade::host::{Cgroup, Ids, Range};
 pub use stockade::host::Host;
+use stockade::host::{Cgroup, Ids, Range};
 pub use stockade::plan::{self, Options, Plan};
 pub use stockade::policy::Policy;
-use std::path::PathBuf;
 
 /// The directories of examples/bundles.
 pub const EXAMPLES: [&str; 6] = ["silent", "usual", "docker", "web-server", "limited", "hardened"];

@@ -1,0 +1,472 @@
+//! Each key of the policy `strict`: what it does to a config that is silent or wants more, and that an operator's file
+//! loosens it. The table must name every key, so a new key without its two tests is an error here.
+
+use super::fixtures::*;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The keys whose ceiling is a refusal.
+const REFUSING: [&str; 9] = [
+    "namespaces.joined",
+    "hostRootMapped",
+    "callerGroups",
+    "mounts.idmap",
+    "mounts.kernelFiles",
+    "propagation",
+    "devices",
+    "hooks",
+    "unknownFields",
+];
+
+/// How a config fares under a policy.
+type Look = fn(&Result<Plan, String>) -> bool;
+
+struct Rule {
+    /// The key, with dots.
+    key: &'static str,
+    /// The config that meets the rule: an example, and fields put into it.
+    config: (&'static str, Value),
+    host: fn() -> Host,
+    /// What `strict` does with it.
+    strict: Look,
+    /// The operator's change of policy.
+    loosened: Value,
+    /// What happens then.
+    then: Look,
+}
+
+fn refused(result: &Result<Plan, String>, words: &[&str]) -> bool {
+    result.as_ref().is_err_and(|e| words.iter().all(|w| e.contains(w)))
+}
+
+/// The plan in the words that a reader gets: `name: subject`, a step a line, then `rule field asked given` of findings.
+fn lines(result: &Result<Plan, String>) -> Vec<String> {
+    let Ok(plan) = result else { return Vec::new() };
+    let steps = plan.steps.iter().map(|s| format!("{}: {}", s.name(), s.subject()));
+    let findings = plan.findings.iter().map(|f| format!("finding {} {} {} -> {}", f.rule, f.field, f.asked, f.given));
+    steps.chain(findings).collect()
+}
+
+/// Whether one line has all the words.
+fn has(result: &Result<Plan, String>, words: &[&str]) -> bool {
+    lines(result).iter().any(|l| words.iter().all(|w| l.contains(w)))
+}
+
+fn attempt(config: &(&str, Value), policy: &Policy, host: Host) -> Result<Plan, String> {
+    let mut whole = example(config.0);
+    merge(&mut whole, &config.1);
+    plan_of(&bundle_of(&whole), policy, &host).map_err(|e| e.to_string())
+}
+
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (k, v) in over {
+                merge(base.entry(k).or_insert(Value::Null), v);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+fn rules() -> Vec<Rule> {
+    let silent = || ("silent", json!({}));
+    let usual = |more: Value| ("usual", more);
+    let joined =
+        json!({ "linux": { "namespaces": [{ "type": "mount" }, { "type": "network", "path": "/run/netns/x" }] } });
+    let root = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+    let mapped = json!({ "linux": { "uidMappings": root, "gidMappings": root, "namespaces": [{ "type": "user" }] } });
+    let bind = |options: &[&str]| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": "/srv", "options": options }] });
+    let tmp = json!({ "mounts": [{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" }] });
+    let grouped = || Host { groups: vec![1000, 27], ..single() };
+    vec![
+        Rule {
+            key: "namespaces.silent",
+            config: silent(),
+            host: v2,
+            strict: |r| {
+                has(r, &["clone3", "new user mount pid network ipc uts cgroup time"])
+                    && has(r, &["finding namespaces.silent linux.namespaces"])
+            },
+            loosened: json!({ "namespaces": { "silent": ["mount", "pid"] } }),
+            then: |r| has(r, &["clone3: new mount pid,"]),
+        },
+        Rule {
+            key: "namespaces.joined",
+            config: usual(joined),
+            host: v2,
+            strict: |r| refused(r, &["linux.namespaces[1].path", "/run/netns/x", "namespaces.joined"]),
+            loosened: json!({ "namespaces": { "joined": "allow" } }),
+            then: |r| has(r, &["network /run/netns/x"]),
+        },
+        Rule {
+            key: "hostRootMapped",
+            config: usual(mapped),
+            host: v2,
+            strict: |r| refused(r, &["linux.uidMappings", "host id 0", "hostRootMapped"]),
+            loosened: json!({ "hostRootMapped": "allow" }),
+            then: |r| has(r, &["id maps", "0 as 0"]),
+        },
+        Rule {
+            key: "callerGroups",
+            config: silent(),
+            host: grouped,
+            strict: |r| refused(r, &["process.user", "the caller's groups 27", "callerGroups", "subordinate"]),
+            loosened: json!({ "callerGroups": "allow" }),
+            then: |r| has(r, &["finding callerGroups", "groups 27 stay in effect"]),
+        },
+        Rule {
+            key: "capabilities.ceiling",
+            config: ("docker", json!({})),
+            host: v2,
+            strict: |r| {
+                has(r, &["finding capabilities", "NET_RAW", "-> not given"]) && !has(r, &["bounding set", "NET_RAW"])
+            },
+            loosened: json!({ "capabilities": { "ceiling": ["NET_RAW"] } }),
+            then: |r| has(r, &["bounding set: keep NET_RAW"]),
+        },
+        Rule {
+            key: "capabilities.above",
+            config: ("docker", json!({})),
+            host: v2,
+            strict: |r| !has(r, &["bounding set", "MKNOD"]) && has(r, &["finding capabilities", "MKNOD"]),
+            loosened: json!({ "capabilities": { "above": "allow" } }),
+            then: |r| has(r, &["bounding set", "NET_RAW", "MKNOD"]) && !has(r, &["finding capabilities"]),
+        },
+        Rule {
+            key: "noNewPrivileges.silent",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["no_new_privs: set"]) && has(r, &["finding noNewPrivileges", "silent -> true"]),
+            loosened: json!({ "noNewPrivileges": { "silent": false } }),
+            then: |r| !has(r, &["no_new_privs"]) && !has(r, &["finding noNewPrivileges"]),
+        },
+        Rule {
+            key: "noNewPrivileges.explicitFalse",
+            config: usual(json!({ "process": { "noNewPrivileges": false } })),
+            host: v2,
+            strict: |r| has(r, &["no_new_privs: set"]) && has(r, &["finding noNewPrivileges", "false -> true"]),
+            loosened: json!({ "noNewPrivileges": { "explicitFalse": "allow" } }),
+            then: |r| !has(r, &["no_new_privs"]),
+        },
+        Rule {
+            key: "seccomp.silent",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["seccomp: default"]) && has(r, &["finding seccomp", "silent ->"]),
+            loosened: json!({ "seccomp": { "silent": "none" } }),
+            then: |r| !has(r, &["seccomp: "]),
+        },
+        Rule {
+            key: "seccomp.floor",
+            config: usual(json!({ "linux": { "seccomp": { "defaultAction": "SCMP_ACT_ALLOW" } } })),
+            host: v2,
+            strict: |r| has(r, &["seccomp: default"]) && has(r, &["seccomp: linux.seccomp"]),
+            loosened: json!({ "seccomp": { "floor": "none" } }),
+            then: |r| !has(r, &["seccomp: default"]) && has(r, &["seccomp: linux.seccomp"]),
+        },
+        Rule {
+            key: "readonlyRoot.silent",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["remount: / (ro)"]) && has(r, &["finding readonlyRoot", "silent -> true"]),
+            loosened: json!({ "readonlyRoot": { "silent": false } }),
+            then: |r| !has(r, &["remount: / (ro)"]),
+        },
+        Rule {
+            // A writable root is a wish that `strict` honours, so its loosening is looked at from the tightened side.
+            key: "readonlyRoot.explicitFalse",
+            config: usual(json!({ "root": { "readonly": false } })),
+            host: v2,
+            strict: |r| !has(r, &["remount: / (ro)"]) && has(r, &["finding readonlyRoot", "unmapped"]),
+            loosened: json!({ "readonlyRoot": { "explicitFalse": "refuse" } }),
+            then: |r| refused(r, &["root.readonly", "readonlyRoot"]),
+        },
+        Rule {
+            key: "mounts.fillStandard",
+            config: silent(),
+            host: v2,
+            strict: |r| {
+                has(r, &["mount: proc on /proc"])
+                    && has(r, &["finding mounts.fillStandard", "/proc /dev /dev/pts /dev/shm /dev/mqueue /sys"])
+            },
+            loosened: json!({ "mounts": { "fillStandard": false } }),
+            then: |r| !has(r, &["proc on /proc"]) && !has(r, &["on /dev"]),
+        },
+        Rule {
+            key: "mounts.nosuid",
+            config: usual(bind(&["bind", "ro"])),
+            host: v2,
+            strict: |r| {
+                has(r, &["open_tree: /srv into", "(ro,nosuid,nodev)"])
+                    && has(r, &["finding mounts mounts", "/data nosuid,nodev"])
+            },
+            loosened: json!({ "mounts": { "nosuid": false } }),
+            then: |r| {
+                has(r, &["open_tree: /srv into", "(ro,nodev)"])
+                    && has(r, &["idmapped mount: /bundle/rootfs", "(rnodev)"])
+            },
+        },
+        Rule {
+            key: "mounts.nodev",
+            config: usual(bind(&["bind", "ro"])),
+            host: v2,
+            strict: |r| {
+                has(r, &["open_tree: /srv into", "(ro,nosuid,nodev)"])
+                    && has(r, &["finding mounts root", "rnosuid,rnodev"])
+            },
+            loosened: json!({ "mounts": { "nodev": false } }),
+            then: |r| {
+                has(r, &["open_tree: /srv into", "(ro,nosuid)"])
+                    && has(r, &["idmapped mount: /bundle/rootfs", "(rnosuid)"])
+            },
+        },
+        Rule {
+            key: "mounts.noexec",
+            config: usual(tmp),
+            host: v2,
+            strict: |r| {
+                has(r, &["mount: tmpfs on /tmp (nosuid,nodev,noexec)"])
+                    && has(r, &["finding mounts mounts", "/tmp nosuid,nodev,noexec"])
+            },
+            loosened: json!({ "mounts": { "noexec": false } }),
+            then: |r| has(r, &["mount: tmpfs on /tmp (nosuid,nodev)"]),
+        },
+        Rule {
+            key: "mounts.recursiveReadonly",
+            config: usual(bind(&["rbind", "ro", "nosuid", "nodev"])),
+            host: v2,
+            strict: |r| {
+                has(r, &["open_tree: /srv and below", "(rro,rnosuid,rnodev)"])
+                    && has(r, &["finding mounts mounts", "/data rro,"])
+            },
+            loosened: json!({ "mounts": { "recursiveReadonly": false } }),
+            then: |r| has(r, &["open_tree: /srv and below", "(ro,rnosuid,rnodev)"]),
+        },
+        Rule {
+            key: "mounts.idmap",
+            config: usual(bind(&["bind", "idmap"])),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].options", "idmap", "mounts.idmap"]),
+            loosened: json!({ "mounts": { "idmap": "allow" } }),
+            then: |r| has(r, &["idmapped mount: /srv into slot 1", "(nosuid,nodev)"]),
+        },
+        Rule {
+            key: "mounts.kernelFiles",
+            config: usual(json!({ "mounts": [{ "destination": "/mnt", "type": "proc", "source": "proc" }] })),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].destination", "/mnt", "mounts.kernelFiles"]),
+            loosened: json!({ "mounts": { "kernelFiles": "allow" } }),
+            then: |r| has(r, &["mount: proc on /mnt"]),
+        },
+        Rule {
+            key: "maskedPaths",
+            config: usual(json!({ "linux": { "maskedPaths": ["/proc/keys"] } })),
+            host: v2,
+            strict: |r| {
+                has(r, &["mask: /proc/keys ", "/proc/interrupts", "thermal_throttle"])
+                    && has(r, &["finding maskedPaths", "/proc/kcore"])
+            },
+            loosened: json!({ "maskedPaths": [] }),
+            then: |r| lines(r).contains(&"mask: /proc/keys".to_owned()) && !has(r, &["finding maskedPaths"]),
+        },
+        Rule {
+            key: "readonlyPaths",
+            config: usual(json!({ "linux": { "readonlyPaths": [] } })),
+            host: v2,
+            strict: |r| {
+                has(r, &["read-only paths", "/proc/sys /proc/sysrq-trigger"]) && has(r, &["finding readonlyPaths"])
+            },
+            loosened: json!({ "readonlyPaths": [] }),
+            then: |r| !has(r, &["read-only paths"]),
+        },
+        Rule {
+            key: "propagation",
+            config: usual(bind(&["bind", "rslave"])),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].options[1]", "rslave", "propagation"]),
+            loosened: json!({ "propagation": "allow" }),
+            then: |r| has(r, &["bind: slot 1 on /data"]),
+        },
+        Rule {
+            key: "devices",
+            config: usual(
+                json!({ "linux": { "devices": [{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229 }] } }),
+            ),
+            host: v2,
+            strict: |r| refused(r, &["linux.devices[0]", "/dev/fuse", "10:229", "devices"]),
+            loosened: json!({ "devices": "allow" }),
+            then: |r| has(r, &["devices: bind", "/dev/fuse"]) && has(r, &["device program", "c 10:229 rwm", "b *:* m"]),
+        },
+        Rule {
+            key: "hooks",
+            config: usual(json!({ "hooks": { "createRuntime": [{ "path": "/bin/hook" }] } })),
+            host: v2,
+            strict: |r| refused(r, &["hooks.createRuntime", "/bin/hook", "policy key hooks"]),
+            loosened: json!({ "hooks": "allow" }),
+            then: |r| has(r, &["createRuntime: /bin/hook"]),
+        },
+        Rule {
+            key: "limits.memory",
+            config: silent(),
+            host: v2,
+            strict: |r| {
+                has(r, &["limits: ", "memory.max=1073741824 (1 GiB), memory.swap.max=0"])
+                    && has(r, &["finding limits linux.resources.memory.limit"])
+            },
+            loosened: json!({ "limits": { "memory": null } }),
+            then: |r| !has(r, &["memory.max"]) && !has(r, &["memory.swap.max"]),
+        },
+        Rule {
+            key: "limits.pids",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["limits: ", "pids.max=512"]) && has(r, &["finding limits linux.resources.pids.limit"]),
+            loosened: json!({ "limits": { "pids": 4096 } }),
+            then: |r| has(r, &["limits: ", "pids.max=4096"]),
+        },
+        Rule {
+            key: "limits.cpus",
+            config: silent(),
+            host: v2,
+            strict: |r| {
+                has(r, &["limits: ", "cpu.max=100000 100000 (1.00 CPUs)"])
+                    && has(r, &["finding limits linux.resources.cpu.quota"])
+            },
+            loosened: json!({ "limits": { "cpus": 2.5 } }),
+            then: |r| has(r, &["limits: ", "cpu.max=250000 100000 (2.50 CPUs)"]),
+        },
+        Rule {
+            key: "rlimits.RLIMIT_NOFILE",
+            config: silent(),
+            host: v2,
+            strict: |r| {
+                has(r, &["rlimits: ", "RLIMIT_NOFILE 1024/1024"]) && has(r, &["finding rlimits", "RLIMIT_NOFILE"])
+            },
+            loosened: json!({ "rlimits": { "RLIMIT_NOFILE": [4096, 8192] } }),
+            then: |r| has(r, &["rlimits: ", "RLIMIT_NOFILE 4096/8192"]),
+        },
+        Rule {
+            key: "rlimits.RLIMIT_CORE",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["rlimits: ", "RLIMIT_CORE 0/0"]) && has(r, &["finding rlimits", "RLIMIT_CORE"]),
+            loosened: json!({ "rlimits": { "RLIMIT_CORE": [1, 2] } }),
+            then: |r| has(r, &["rlimits: ", "RLIMIT_CORE 1/2"]),
+        },
+        Rule {
+            key: "sessionKeyring",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["session: setsid, new session keyring"]),
+            loosened: json!({ "sessionKeyring": false }),
+            then: |r| lines(r).contains(&"session: setsid".to_owned()),
+        },
+        Rule {
+            key: "userNamespacesInside",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["user.max_user_namespaces=0"]),
+            loosened: json!({ "userNamespacesInside": "allow" }),
+            then: |r| !has(r, &["max_user_namespaces"]),
+        },
+        Rule {
+            key: "unknownFields",
+            config: usual(json!({ "linux": { "moon": 1 } })),
+            host: v2,
+            strict: |r| refused(r, &["linux.moon", "unknownFields"]),
+            loosened: json!({ "unknownFields": "allow" }),
+            then: |r| has(r, &["finding unknownFields linux.moon set -> ignored"]),
+        },
+    ]
+}
+
+#[test]
+fn every_key_of_strict_does_what_it_says_and_can_be_loosened() {
+    let strict = Policy::load("strict").unwrap();
+    let mut wrong = Vec::new();
+    for rule in rules() {
+        let before = attempt(&rule.config, &strict, (rule.host)());
+        if !(rule.strict)(&before) {
+            wrong.push(format!(
+                "{}: strict: {}",
+                rule.key,
+                before.as_ref().map_or_else(Clone::clone, |_| lines(&before).join("\n  "))
+            ));
+        }
+        let loose = operator(rule.loosened.clone());
+        let after = attempt(&rule.config, &loose, (rule.host)());
+        if !(rule.then)(&after) {
+            wrong.push(format!(
+                "{}: loosened: {}",
+                rule.key,
+                after.as_ref().map_or_else(Clone::clone, |_| lines(&after).join("\n  "))
+            ));
+        }
+        // "Has not" must not hold for lack of a plan.
+        assert_eq!(before.is_err(), REFUSING.contains(&rule.key), "{}: {before:?}", rule.key);
+        assert_eq!(after.is_err(), rule.key == "readonlyRoot.explicitFalse", "{}: {after:?}", rule.key);
+        // The key itself makes the difference, not something else in the policy.
+        if before.is_ok() == after.is_ok() && (rule.then)(&before) {
+            wrong.push(format!("{}: what holds when it is loosened holds under strict, too", rule.key));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_key_of_strict_is_in_the_table() {
+    fn keys(value: &Value, here: &str, all: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                map.iter()
+                    .for_each(|(k, v)| keys(v, &if here.is_empty() { k.clone() } else { format!("{here}.{k}") }, all));
+            }
+            _ => {
+                all.insert(here.to_owned());
+            }
+        }
+    }
+    let mut all = BTreeSet::new();
+    let text = stockade::policy::shipped_text("strict").unwrap();
+    keys(&serde_json::from_str(text).unwrap(), "", &mut all);
+    all.remove("name");
+    all.remove("about");
+    let tested: BTreeSet<String> = rules().iter().map(|r| r.key.to_owned()).collect();
+    assert_eq!(all, tested);
+}
+
+#[test]
+fn a_refusal_names_the_policy_and_the_way_out() {
+    for rule in rules() {
+        let Err(error) = attempt(&rule.config, &Policy::load("strict").unwrap(), (rule.host)()) else { continue };
+        assert!(error.starts_with("policy strict: "), "{error}");
+        assert!(error.contains("; hint: ") && error.contains("--policy") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_writable_volume_says_whose_it_must_be() {
+    let volume = |options: &[&str]| {
+        let mounts = json!([{ "destination": "/data", "type": "none", "source": "volume", "options": options }]);
+        attempt(&("usual", json!({ "mounts": mounts })), &operator(json!({ "mounts": { "idmap": "allow" } })), v2())
+    };
+    let said = |r: &Result<Plan, String>| has(r, &["finding host mounts[0]", "unmapped", "1048576"]);
+    assert!(said(&volume(&["bind"])));
+    for unsaid in [volume(&["bind", "ro"]), volume(&["bind", "idmap"])] {
+        assert!(unsaid.is_ok() && !said(&unsaid));
+    }
+}
+
+#[test]
+fn a_flag_that_the_policy_wants_cannot_be_cleared_below() {
+    let mounts =
+        json!([{ "destination": "/data", "type": "none", "source": "/srv", "options": ["rbind", "rsuid", "rdev"] }]);
+    let plan = attempt(&("usual", json!({ "mounts": mounts })), &Policy::load("strict").unwrap(), v2()).unwrap();
+    let attr = plan.steps.iter().find_map(|s| match s {
+        plan::Step::CloneSource { path, attr, .. } if path.ends_with("srv") => Some(*attr),
+        _ => None,
+    });
+    let (attr, both) = (attr.unwrap(), plan::attr::NOSUID | plan::attr::NODEV);
+    assert_eq!((attr.set_below & both, attr.clear_below & both), (both, 0));
+}
