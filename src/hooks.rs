@@ -7,14 +7,15 @@
 use crate::error::{Context, Error, Result};
 use crate::plan::{Hook, Moment};
 use nix::errno::Errno;
-use std::io::{Read, Write};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How much of a failing hook's stderr is shown.
-const SHOWN: u64 = 4096;
+const SHOWN: usize = 4096;
 
 /// Runs hooks one after another; the first that fails ends it.
 pub fn run(moment: Moment, hooks: &[Hook], state: &[u8]) -> Result<()> {
@@ -22,6 +23,33 @@ pub fn run(moment: Moment, hooks: &[Hook], state: &[u8]) -> Result<()> {
         one(moment, hook, state)?;
     }
     Ok(())
+}
+
+/// What a hook says on stderr: all is taken, so that it never blocks on a full pipe; the beginning is kept.
+struct Said {
+    pipe: Option<ChildStderr>,
+    kept: Vec<u8>,
+}
+
+impl Said {
+    fn new(pipe: Option<ChildStderr>) -> Said {
+        if let Some(pipe) = &pipe {
+            let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+        }
+        Said { pipe, kept: Vec::new() }
+    }
+
+    /// What is there now, at most a pipe full. What the hook left running may hold the pipe open, so its end is not
+    /// waited for.
+    fn take(&mut self) {
+        let mut buffer = [0u8; 65_536];
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.read(&mut buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(n) => self.kept.extend_from_slice(&buffer[..n.min(SHOWN - self.kept.len())]),
+            Err(_) => {}
+        }
+    }
 }
 
 fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
@@ -36,16 +64,13 @@ fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
             command.env(name, value);
         }
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // A file and not a pipe: a hook that reads nothing, or closes it, can neither block nor kill us.
+    let mut stdin = std::fs::File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC).at("hooks", &subject)?);
+    stdin.write_all(state).and_then(|()| stdin.rewind()).at("hooks", &subject)?;
+    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().at("hooks", &subject)?;
     let end = hook.timeout.map(|s| Instant::now() + Duration::from_secs(s.unsigned_abs()));
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its state; a small pipe takes it anyway.
-        match stdin.write_all(state) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(Error::io("hooks", subject, &e)),
-            _ => {}
-        }
-    }
+    let mut said = Said::new(child.stderr.take());
     let pidfd = crate::sys::pidfd_open(child.id().cast_signed()).at("hooks", &subject)?;
     loop {
         let timeout = match end {
@@ -64,10 +89,18 @@ fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
                 nix::poll::PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(nix::poll::PollTimeout::MAX)
             }
         };
-        let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let watch = |fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN);
+        let mut fds = vec![watch(pidfd.as_fd())];
+        fds.extend(said.pipe.as_ref().map(|p| watch(p.as_fd())));
         match nix::poll::poll(&mut fds, timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => break,
+            Ok(_) => {
+                let ended = fds[0].any().unwrap_or(true);
+                said.take();
+                if ended {
+                    break;
+                }
+            }
             Err(e) => return Err(Error::os("hooks", subject, e)),
         }
     }
@@ -75,13 +108,7 @@ fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        // What it left running may hold the pipe open: take what is there.
-        let _ = nix::fcntl::fcntl(&stderr, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
-        let _ = stderr.take(SHOWN).read_to_end(&mut said);
-    }
-    let said = String::from_utf8_lossy(&said);
+    let said = String::from_utf8_lossy(&said.kept);
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (_, Some(signal)) => format!("killed by signal {signal}"),

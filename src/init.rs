@@ -13,7 +13,7 @@ use crate::{hooks, mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, makedev, mknodat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat, umask};
 use nix::unistd::{
     AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir, fchown, fchownat,
     pivot_root, read, setgroups, sethostname, setresgid, setresuid, setsid, symlinkat, write,
@@ -207,7 +207,11 @@ impl Child<'_> {
                     self.own.bundle,
                     self.own.annotations,
                 );
-                hooks::run(*moment, list, &state)
+                // The container is built without a mask; what a hook makes is not for everybody to write.
+                let mask = umask(Mode::from_bits_truncate(0o022));
+                let done = hooks::run(*moment, list, &state);
+                umask(mask);
+                done
             }
             Step::Sysctls { values } => {
                 for (key, value) in values {
@@ -466,13 +470,12 @@ impl Child<'_> {
         // Bound by descriptor onto a file that we made or that is no link (CVE-2025-52565, CVE-2026-88264).
         let node = sys::clone_tree(Some(slave.as_fd()), "", false).at("console", "/dev/console")?;
         let dir = mount::make_dir(root, Path::new("/dev"), true).at("console", "/dev")?;
-        let flags = OFlag::O_CREAT
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC
-            | OFlag::O_RDONLY
-            | OFlag::O_NONBLOCK
-            | OFlag::O_NOCTTY;
-        drop(openat(&dir, "console", flags, Mode::from_bits_truncate(0o600)).at("console", "/dev/console")?);
+        // O_EXCL: a node of the image is not opened, because to open some of them is an act (/dev/watchdog).
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        match openat(&dir, "console", flags, Mode::from_bits_truncate(0o600)) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(Error::os("console", "/dev/console", e)),
+        }
         let target = openat(&dir, "console", OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
             .at("console", "/dev/console")?;
         mount::attach(&node, &target).at("console", "/dev/console")?;
@@ -728,9 +731,6 @@ fn make_node(dir: &OwnedFd, name: &std::ffi::OsStr, node: &Device) -> std::resul
             };
         }
         Err(e) => return Err(e),
-    }
-    if node.mode & 0o7000 != 0 {
-        fchmodat(dir, name, Mode::from_bits_truncate(node.mode), nix::sys::stat::FchmodatFlags::FollowSymlink)?;
     }
     if (node.uid, node.gid) != (0, 0) {
         fchownat(

@@ -10,6 +10,7 @@ fn main() {
     // Nothing that the caller left open is inherited by what we run; descriptors that it hands on are named by
     // --preserve-fds and opened up again for the workload alone.
     let _ = sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC);
+    let _ = sys::keep_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -176,6 +176,13 @@ pub fn reset_signals() -> Res<()> {
     Ok(())
 }
 
+/// SIGCHLD at its default: a caller that ignores it hands that on, and then the kernel reaps our children unasked and
+/// keeps their status (wait(2)).
+pub fn keep_children() -> Res<()> {
+    // SAFETY: SIG_DFL is a valid disposition.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR { Err(Errno::last()) } else { Ok(()) }
+}
+
 /// prlimit(2) on ourselves or on a process of ours. Values are 64-bit on every architecture.
 pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Res<()> {
     let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

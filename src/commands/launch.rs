@@ -289,10 +289,11 @@ fn write_pid(path: &Path, pid: i32) -> Result<()> {
     // Whole or absent: whoever polls for it must not read half a number.
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
+    // Somebody else's link of this name is not written through; what an interrupted launch of ours left is in the way.
+    let _ = std::fs::remove_file(&temporary);
     let mut file = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o644)
         .open(&temporary)
         .at("--pid-file", &shown)?;

@@ -10,7 +10,7 @@ use crate::bundle::Bundle;
 use crate::cli::{Global, Sandbox};
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::normal;
-use crate::policy::{Policy, parse_cpus, parse_size};
+use crate::policy::{Above, Policy, parse_cpus, parse_size};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
 use nix::unistd::{geteuid, isatty};
 use serde_json::{Value, json};
@@ -48,7 +48,9 @@ const ETC: [&str; 22] = [
 /// `stockade sandbox`.
 pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
     // A sandbox is for what is not trusted: only an explicit flag changes its policy.
-    let policy = Policy::load(global.policy.as_deref().unwrap_or("strict"))?;
+    let mut policy = Policy::load(global.policy.as_deref().unwrap_or("strict"))?;
+    // The one who typed --rw means that path; in a bundle of somebody else the same option would be a way to the host.
+    policy.mounts.idmap = Above::Allow;
     let terminal = isatty(std::io::stdin()).unwrap_or(false) && isatty(std::io::stdout()).unwrap_or(false);
     if let Some(dir) = &args.emit_bundle {
         std::fs::create_dir_all(dir).at("--emit-bundle", dir.display().to_string())?;

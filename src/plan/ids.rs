@@ -93,8 +93,9 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
 fn given(draft: &mut Draft, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
     let host = draft.host;
     for (field, maps) in [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)] {
-        // For an ordinary user the kernel decides, and 0 is never among what it grants.
-        if let Some(map) = maps.iter().find(|m| m.outside == 0).filter(|_| host.privileged()) {
+        // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
+        let root = host.privileged() || (host.uid == 0 && host.initial_userns);
+        if let Some(map) = maps.iter().find(|m| m.outside == 0).filter(|_| root) {
             if draft.policy.host_root_mapped != Above::Allow {
                 return Err(draft.refuse(
                     field,
@@ -133,6 +134,14 @@ fn invent(draft: &mut Draft, uid: u32, gid: u32) -> Result<Ids> {
             "no other container and no user of the host has these ids",
         );
         return Ok(Ids { uids: map.clone(), gids: map, setgroups: true, invented: true, ..Ids::default() });
+    }
+    if host.uid == 0 && host.initial_userns && draft.policy.host_root_mapped != Above::Allow {
+        return Err(draft.refuse(
+            field,
+            "silent",
+            "root without CAP_SYS_ADMIN and CAP_SETUID can map no id but its own, which is root of the host",
+            "hostRootMapped",
+        ));
     }
     if !host.ids.sub_uids.is_empty() && !host.ids.sub_gids.is_empty() {
         let lines = |own: u32, ranges: &[crate::host::Range]| {

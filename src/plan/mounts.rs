@@ -356,11 +356,40 @@ fn understand(draft: &mut Draft, index: usize, mount: &Mount) -> Result<Wish> {
     } else if wish.fstype.is_empty() {
         return Err(Error::new("config.json", field("type"), "missing: neither a file system nor a bind"));
     }
+    if wish.idmap && draft.policy.mounts.idmap != Above::Allow {
+        return Err(draft.refuse(
+            &field("options"),
+            "idmap",
+            "the container's root would have the rights of the host's root there",
+            "mounts.idmap",
+        ));
+    }
+    kernel_files(draft, &wish, &field("destination"))?;
     if wish.idmap && !(wish.bind && draft.ns.is_new(Ns::User)) {
         return Err(Error::new("config.json", field("options"), "idmap needs a bind and a new user namespace"));
     }
     proc_is_proc(&wish, &field("destination"))?;
     Ok(wish)
+}
+
+/// The kernel's files have one place each, because that is where they are masked; and the host's procfs shows the
+/// host's processes.
+fn kernel_files(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
+    let elsewhere = match wish.fstype.as_str() {
+        _ if wish.bind => normal(&draft.bundle.dir.join(&wish.source)).starts_with("/proc"),
+        "proc" => wish.target != Path::new("/proc"),
+        "sysfs" => wish.target != Path::new("/sys"),
+        _ => false,
+    };
+    if elsewhere && draft.policy.mounts.kernel_files != Above::Allow {
+        return Err(draft.refuse(
+            field,
+            &wish.target.display().to_string(),
+            "the masks of /proc and /sys do not reach there",
+            "mounts.kernelFiles",
+        ));
+    }
+    Ok(())
 }
 
 /// Nothing goes on top of /proc but procfs, and inside it only files that are there to be replaced (CVE-2019-16884:

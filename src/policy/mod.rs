@@ -138,6 +138,10 @@ pub struct Mounts {
     pub noexec: bool,
     /// `ro` means the mounts below, too.
     pub recursive_readonly: bool,
+    /// The option `idmap`: the container's root has the rights of the host's root on that part of the host.
+    pub idmap: Above,
+    /// A procfs or sysfs beside /proc and /sys, or the host's procfs: no mask reaches there.
+    pub kernel_files: Above,
 }
 
 /// Limits for a config that sets none. Absent: none.
