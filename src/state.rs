@@ -554,9 +554,11 @@ impl Entry {
             }
         }
         match &intent {
-            Some(intent) => intent.ids.into_iter().for_each(|range| release_ids(range.start, &self.dir)),
-            // Killed between the reservation and the record.
-            None => release_all_ids(&self.dir),
+            Some(i) if i.ids.is_some() || i.cgroup.is_some() => {
+                i.ids.into_iter().for_each(|range| release_ids(range.start, &self.dir));
+            }
+            // Killed between the reservation and its record; a sandbox has an earlier one, of its scratch alone.
+            _ => release_all_ids(&self.dir),
         }
         if let Some(scratch) = intent.as_ref().and_then(|i| i.scratch.as_ref()) {
             match std::fs::remove_dir_all(scratch) {
