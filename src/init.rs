@@ -488,31 +488,28 @@ impl Child<'_> {
 
     fn mask(&mut self, paths: &[String]) -> Result<()> {
         let root = self.root()?;
-        let mut empty: Option<OwnedFd> = None;
+        // One empty directory and one /dev/null serve them all.
+        let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
         for path in paths.iter().flat_map(|p| mount::expand(root, p)) {
             let target = match mount::open_in_root(root, Path::new(&path), OFlag::O_PATH, true) {
                 Ok(fd) => fd,
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => continue,
                 Err(e) => return Err(Error::os("mask", path, e)),
             };
-            let cover = if mount::is_dir(target.as_fd()).at("mask", &path)? {
-                match &empty {
-                    // One empty directory serves them all.
-                    Some(first) => sys::clone_tree(Some(first.as_fd()), "", false).at("mask", &path)?,
-                    None => {
-                        let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-                        let options = [("mode".to_owned(), "0555".to_owned())];
-                        sys::new_filesystem("tmpfs", "tmpfs", &options, flags).at("mask", &path)?
-                    }
+            let dir = mount::is_dir(target.as_fd()).at("mask", &path)?;
+            let model = if dir { &mut empty } else { &mut null };
+            let cover = match model {
+                Some(first) => sys::clone_tree(Some(first.as_fd()), "", false),
+                None if dir => {
+                    let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                    let options = [("mode".to_owned(), "0555".to_owned())];
+                    sys::new_filesystem("tmpfs", "tmpfs", &options, flags)
                 }
-            } else {
-                host_null().at("mask", &path)?
-            };
-            let dir = mount::is_dir(cover.as_fd()).at("mask", &path)?;
-            mount::attach(&cover, &target).at("mask", &path)?;
-            if dir && empty.is_none() {
-                empty = Some(cover);
+                None => host_null(),
             }
+            .at("mask", &path)?;
+            mount::attach(&cover, &target).at("mask", &path)?;
+            model.get_or_insert(cover);
         }
         Ok(())
     }
