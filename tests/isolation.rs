@@ -100,6 +100,15 @@ fn nothing_is_left_to_gain() {
     let status = fields(&status);
     assert_eq!((status["CapEff"], status["CapBnd"]), ("0000000000000020", "0000000000000020"));
     assert_eq!((status["NoNewPrivs"], status["Seccomp"]), ("0", "0"));
+    // For another user than root an execve keeps what is ambient and no more, in every set as asked.
+    let mut bundle = Bundle::usual(&["cat", "/proc/self/status"]).policy("oci");
+    bundle.config["process"]["user"] = json!({ "uid": 5, "gid": 5 });
+    let mut sets = given(&["CAP_KILL"]);
+    sets["inheritable"] = json!(["CAP_KILL"]);
+    sets["ambient"] = json!(["CAP_KILL"]);
+    bundle.config["process"]["capabilities"] = sets;
+    let said = ok(&bundle.run());
+    assert_eq!(CAPABILITY_SETS.map(|set| fields(&said)[set]), ["0000000000000020"; 5]);
 }
 
 /// `inside outside count` lines of an id map.
