@@ -150,9 +150,9 @@ impl Parent {
                 self.put(*slot, fd);
                 Ok(())
             }
-            Step::MakeCgroup { path, controllers } => {
+            Step::MakeCgroup { path, controllers, counted } => {
                 let mount = cgroup_mount(setting.host)?;
-                match Group::create(mount, path, controllers) {
+                match Group::create(mount, path, controllers, counted) {
                     Ok(group) => self.cgroup = Some(group),
                     Err(e) => {
                         if cgroup::is_used(&e) {
@@ -428,7 +428,9 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
 
 fn clone_source(path: &Path, recursive: bool, attr: &crate::plan::Attr, step: &str) -> Result<OwnedFd> {
     let subject = path.display().to_string();
-    let fd = sys::clone_tree(None, &subject, recursive).at(step, &subject)?;
+    let fd = sys::clone_tree(None, &subject, recursive)
+        .at(step, &subject)
+        .map_err(|e| e.hint("the source of a mount of config.json, looked up on the host, or the rootfs"))?;
     mount::apply(fd.as_fd(), attr, recursive).at(step, format!("{subject} ({})", attr.words()))?;
     Ok(fd)
 }

@@ -95,24 +95,25 @@ pub fn is_used(e: &Error) -> bool {
 }
 
 impl Group {
-    /// Makes the cgroup and the directories above it, with these controllers enabled on the way down.
-    pub fn create(mount: &Path, path: &str, controllers: &[String]) -> Result<Group> {
+    /// Makes the cgroup and the directories above it, with these controllers enabled on the way down, and the counted
+    /// ones where that is possible.
+    pub fn create(mount: &Path, path: &str, controllers: &[String], counted: &[String]) -> Result<Group> {
         // The delete of another container may remove a parent that it made just before we use it.
         for _ in 0..8 {
-            match Self::try_create(mount, path, controllers) {
+            match Self::try_create(mount, path, controllers, counted) {
                 Err(e) if e.errno() == Some(Errno::ENOENT) => {}
                 other => return other,
             }
         }
-        Self::try_create(mount, path, controllers)
+        Self::try_create(mount, path, controllers, counted)
     }
 
-    fn try_create(mount: &Path, path: &str, controllers: &[String]) -> Result<Group> {
+    fn try_create(mount: &Path, path: &str, controllers: &[String], counted: &[String]) -> Result<Group> {
         let mut dir = open_mount(mount)?;
         let mut here = String::new();
         let mut fresh = false;
         for name in parts(path) {
-            enable(dir.as_fd(), &here, controllers)?;
+            enable(dir.as_fd(), &here, controllers, counted)?;
             here = format!("{here}/{name}");
             fresh = match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) => true,
@@ -238,11 +239,6 @@ impl Group {
             .hint("a process in uninterruptible sleep dies only when its I/O ends"))
     }
 
-    /// Whether any process is in it or below.
-    pub fn is_populated(&self) -> bool {
-        self.get("cgroup.events").is_ok_and(|e| !e.lines().any(|l| l == EMPTY))
-    }
-
     /// Whether everything in it is frozen.
     pub fn is_frozen(&self) -> bool {
         self.get("cgroup.events").is_ok_and(|e| e.lines().any(|l| l == "frozen 1"))
@@ -331,15 +327,24 @@ pub fn missing(mount: &Path, path: &str) -> Vec<String> {
     missing
 }
 
-/// Enables controllers for the children of a directory.
-fn enable(dir: BorrowedFd<'_>, here: &str, controllers: &[String]) -> Result<()> {
-    if controllers.is_empty() {
+/// Enables controllers for the children of a directory: those that a limit needs, and the others where that is possible.
+fn enable(dir: BorrowedFd<'_>, here: &str, controllers: &[String], counted: &[String]) -> Result<()> {
+    if controllers.is_empty() && counted.is_empty() {
         return Ok(());
     }
     let subject = format!("{here}/cgroup.subtree_control");
     let on = read_file(dir, "cgroup.subtree_control").at("cgroup", &subject)?;
-    let missing: Vec<String> =
-        controllers.iter().filter(|c| !on.split_whitespace().any(|o| o == *c)).map(|c| format!("+{c}")).collect();
+    let off = |wanted: &[String]| -> Vec<String> {
+        wanted.iter().filter(|c| !on.split_whitespace().any(|o| o == *c)).map(|c| format!("+{c}")).collect()
+    };
+    let missing = off(controllers);
+    let more = off(counted);
+    if !more.is_empty() {
+        let all = [missing.as_slice(), more.as_slice()].concat().join(" ");
+        if write_file(dir, "cgroup.subtree_control", &all).is_ok() {
+            return Ok(());
+        }
+    }
     if missing.is_empty() {
         return Ok(());
     }

@@ -9,10 +9,11 @@ use crate::policy::parse_size;
 use crate::state::{Entry, State, Status, Store};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::uio::pread;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 fn known(global: &Global, id: &str) -> Result<(Entry, State, Status)> {
@@ -207,13 +208,29 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
     }
     let watched = group.watch("memory.events").ok();
     let life = group.watch("cgroup.events")?;
-    let kills = || -> u64 {
-        let text = group.get("memory.events").unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    // The kernel announces a change since the last read through the same descriptor, so each is read before each wait.
+    let value = |fd: &OwnedFd, key: &str| -> Option<u64> {
+        let mut buffer = [0u8; 1024];
+        let n = pread(fd, &mut buffer, 0).ok()?;
+        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
     };
-    let mut seen = kills();
+    let mut seen = None;
     let mut next = Instant::now() + interval;
     loop {
+        if let Some(kills) = watched.as_ref().and_then(|fd| value(fd, "oom_kill ")) {
+            for _ in seen.unwrap_or(kills)..kills {
+                say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(args.id)))?;
+            }
+            seen = Some(kills);
+        }
+        if value(&life, "populated ") != Some(1) {
+            return Ok(0);
+        }
+        if Instant::now() >= next {
+            say(line())?;
+            next += interval;
+        }
         let left = next.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(life.as_fd(), PollFlags::POLLPRI)];
         fds.extend(watched.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLPRI)));
@@ -221,18 +238,6 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(Error::os("events", args.id.as_str(), e)),
-        }
-        let now = kills();
-        for _ in seen..now {
-            say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(args.id)))?;
-        }
-        seen = seen.max(now);
-        if !group.is_populated() {
-            return Ok(0);
-        }
-        if Instant::now() >= next {
-            say(line())?;
-            next += interval;
         }
     }
 }

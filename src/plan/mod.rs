@@ -178,7 +178,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let mut steps = vec![Step::Record];
     steps.extend(view.sources);
     if let Some(cgroup) = &limits.path {
-        steps.push(Step::MakeCgroup { path: cgroup.clone(), controllers: limits.controllers.clone() });
+        let controllers = limits.controllers.clone();
+        let counted = host.cgroup.controllers.iter().filter(|c| !controllers.contains(c)).cloned().collect();
+        steps.push(Step::MakeCgroup { path: cgroup.clone(), controllers, counted });
         if !limits.values.is_empty() {
             steps.push(Step::Limits { values: limits.values.clone() });
         }

@@ -287,7 +287,8 @@ pub enum Step {
     /// Copy a mount of the host into a slot, detached.
     CloneSource { slot: usize, path: PathBuf, recursive: bool, attr: Attr },
     /// Make the cgroup.
-    MakeCgroup { path: String, controllers: Vec<String> },
+    /// `counted`: controllers that no limit needs, enabled where that is possible, so that use can be read.
+    MakeCgroup { path: String, controllers: Vec<String>, counted: Vec<String> },
     /// Write limits and read them back: (file, value).
     Limits { values: Vec<(String, String)> },
     /// Attach the device program.
@@ -494,8 +495,8 @@ impl Step {
                     flags(attr)
                 )
             }
-            Step::MakeCgroup { path, controllers } if controllers.is_empty() => format!("{path}, without a controller"),
-            Step::MakeCgroup { path, controllers } => format!("{path} with {}", list(controllers)),
+            Step::MakeCgroup { path, controllers, .. } if controllers.is_empty() => format!("{path}, without a controller"),
+            Step::MakeCgroup { path, controllers, .. } => format!("{path} with {}", list(controllers)),
             Step::Limits { values } => {
                 values.iter().map(|(file, value)| limit_words(file, value)).collect::<Vec<_>>().join(", ")
             }
