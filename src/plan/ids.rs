@@ -72,6 +72,10 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
         }
     }
     let extra = user.additional_gids().clone().unwrap_or_default();
+    // Before the map is asked: with a single id the remedy is ranges, not another number.
+    if !ids.setgroups {
+        no_setgroups(draft, !extra.is_empty())?;
+    }
     for (i, gid) in extra.iter().enumerate() {
         if !inside(&ids.gids, *gid) {
             return Err(Error::new(
@@ -80,9 +84,6 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
                 format!("{gid} has no id outside: it is not in the map"),
             ));
         }
-    }
-    if !ids.setgroups {
-        no_setgroups(draft, !extra.is_empty())?;
     }
     // Root inside builds the container; where there is no root inside, the one id that there is.
     let pick = |maps: &[IdMap], own: u32| if inside(maps, 0) { 0 } else { own };
