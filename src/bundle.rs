@@ -17,6 +17,8 @@ use std::path::{Component, Path, PathBuf};
 const MAX_CONFIG: u64 = 16 << 20;
 /// More mounts than this in one bundle are a mistake or an attack (the kernel's own limit, fs.mount-max, is 100,000).
 const MAX_MOUNTS: usize = 4096;
+/// Each becomes a rule of the device program and a node.
+const MAX_DEVICES: usize = 1024;
 /// Upper bound for every other list of config.json.
 const MAX_LIST: usize = 65_536;
 /// MAX_ARG_STRLEN of execve(2).
@@ -46,9 +48,14 @@ impl Bundle {
         Ok(Bundle { dir, rootfs, spec, unknown })
     }
 
-    /// The process of the config, or the specification's empty one where the bundle has none yet.
+    /// The process of the config, or one that asks for nothing where the bundle has none yet. (`Process::default` would
+    /// be a shell with capabilities.)
     pub fn process(&self) -> Process {
-        self.spec.process().clone().unwrap_or_default()
+        self.spec.process().clone().unwrap_or_else(|| {
+            let mut silent = Process::default();
+            silent.set_args(None).set_env(None).set_capabilities(None).set_rlimits(None).set_no_new_privileges(None);
+            silent
+        })
     }
 }
 
@@ -72,6 +79,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
 
 /// Parses and checks one config.json. Returns the paths of unknown fields beside it. Pure, and a fuzz target.
 pub fn parse(bytes: &[u8]) -> Result<(Spec, Vec<String>)> {
+    refuse_foreign(bytes)?;
     refuse_nul(bytes)?;
     let mut unknown = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -79,7 +87,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Spec, Vec<String>)> {
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let spec: Spec = serde_ignored::deserialize(tracked, |path| {
         if unknown.len() < MAX_LIST {
-            unknown.push(path.to_string().replace(".?", ""));
+            unknown.push(path_text(&path));
         }
     })
     .map_err(|e| json_error(&e, &track.path().to_string()))?;
@@ -89,10 +97,57 @@ pub fn parse(bytes: &[u8]) -> Result<(Spec, Vec<String>)> {
     Ok((spec, unknown))
 }
 
+/// `linux.namespaces[1].type`, as the errors of wrong values have it.
+fn path_text(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", path_text(parent)),
+        Path::Map { parent, key } => match path_text(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => path_text(parent),
+    }
+}
+
 fn json_error(e: &serde_json::Error, path: &str) -> Error {
     let path = path.trim_matches('.').replace(".?", "");
-    let subject = if path.is_empty() || e.is_syntax() || e.is_eof() { "config.json".to_owned() } else { path };
-    Error::new("config.json", if subject == "config.json" { String::new() } else { subject }, e.to_string())
+    let subject = if e.is_syntax() || e.is_eof() { String::new() } else { path };
+    Error::new("config.json", subject, json_words(&e.to_string()))
+}
+
+/// serde's message without the names of our types.
+fn json_words(message: &str) -> String {
+    let Some((what, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let (kind, place) = match expected.find(" at line ") {
+        Some(at) => expected.split_at(at),
+        None => (expected, ""),
+    };
+    let kind = match kind {
+        "u8" | "u16" | "u64" | "usize" => "a whole number from 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        kind if kind.starts_with("struct ") => "an object",
+        kind => kind,
+    };
+    format!("{what}, expected {kind}{place}")
+}
+
+/// What is no JSON object in UTF-8, in words better than the parser's.
+fn refuse_foreign(bytes: &[u8]) -> Result<()> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(bad("", "begins with a byte order mark").hint("save it as UTF-8 without one"));
+    }
+    if let Err(e) = std::str::from_utf8(bytes) {
+        return Err(bad("", format!("is not UTF-8: byte {} is out of place", e.valid_up_to())));
+    }
+    match bytes.trim_ascii_start().first() {
+        None | Some(b'{') => Ok(()),
+        Some(_) => Err(bad("", "is not a JSON object: it does not begin with {")),
+    }
 }
 
 /// A NUL can reach us only as the escape \u0000. It would silently cut the string at the next C interface.
@@ -155,6 +210,10 @@ fn bad(field: impl Into<String>, why: impl Into<String>) -> Error {
     Error::new("config.json", field, why)
 }
 
+fn too_many(field: &str, count: usize) -> Error {
+    bad(field, format!("{count} entries; at most {MAX_LIST} are taken"))
+}
+
 /// What no policy may allow, because it has no meaning or not the meaning that its author expects.
 fn validate(spec: &Spec) -> Result<()> {
     let version = spec.version();
@@ -210,14 +269,17 @@ fn validate(spec: &Spec) -> Result<()> {
     validate_mappings("linux.gidMappings", linux.gid_mappings().as_deref())?;
     if let Some(path) = linux.cgroups_path() {
         let shown = path.display().to_string();
-        if path.components().any(|c| c == Component::ParentDir) || shown.contains('\n') {
+        if shown.contains('\n') {
+            return Err(bad("linux.cgroupsPath", format!("{shown:?} has a newline")));
+        }
+        if path.components().any(|c| c == Component::ParentDir) {
             return Err(bad("linux.cgroupsPath", format!("{shown:?} must stay below the cgroup mount: no `..`")));
         }
     }
     for (field, list) in [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())] {
         let list = list.as_deref().unwrap_or_default();
         if list.len() > MAX_LIST {
-            return Err(bad(format!("linux.{field}"), format!("{} entries", list.len())));
+            return Err(too_many(&format!("linux.{field}"), list.len()));
         }
         for (i, path) in list.iter().enumerate() {
             if !path.starts_with('/') {
@@ -225,11 +287,17 @@ fn validate(spec: &Spec) -> Result<()> {
             }
         }
     }
-    for (i, device) in linux.devices().iter().flatten().enumerate() {
+    let devices = linux.devices().as_deref().unwrap_or_default();
+    if devices.len() > MAX_DEVICES {
+        return Err(bad("linux.devices", format!("{} entries; at most {MAX_DEVICES} are taken", devices.len())));
+    }
+    for (i, device) in devices.iter().enumerate() {
         validate_path(&format!("linux.devices[{i}].path"), device.path())?;
-        for (field, number) in [("major", device.major()), ("minor", device.minor())] {
-            if !(0..=0xf_ffff).contains(&number) {
-                return Err(bad(format!("linux.devices[{i}].{field}"), format!("{number} is not a device number")));
+        // The kernel's dev_t has 12 bits for the major and 20 for the minor.
+        for (field, number, most) in [("major", device.major(), 0xfff), ("minor", device.minor(), 0xf_ffff)] {
+            if !(0..=most).contains(&number) {
+                let why = format!("{number} is not a device number: 0 to {most}");
+                return Err(bad(format!("linux.devices[{i}].{field}"), why));
             }
         }
     }
@@ -246,7 +314,7 @@ fn validate_process(process: &Process) -> Result<()> {
     let env = process.env().as_deref().unwrap_or_default();
     for (field, list) in [("args", args), ("env", env)] {
         if list.len() > MAX_LIST {
-            return Err(bad(format!("process.{field}"), format!("{} entries", list.len())));
+            return Err(too_many(&format!("process.{field}"), list.len()));
         }
         if let Some(i) = list.iter().position(|s| s.len() >= MAX_ARG) {
             return Err(bad(format!("process.{field}[{i}]"), "longer than 128 KiB, the limit of execve(2)"));
@@ -265,7 +333,7 @@ fn validate_process(process: &Process) -> Result<()> {
     let user = process.user();
     let gids = user.additional_gids().as_deref().unwrap_or_default();
     if gids.len() > MAX_LIST {
-        return Err(bad("process.user.additionalGids", format!("{} entries", gids.len())));
+        return Err(too_many("process.user.additionalGids", gids.len()));
     }
     let ids = [("uid".to_owned(), user.uid()), ("gid".to_owned(), user.gid())]
         .into_iter()
@@ -287,7 +355,7 @@ fn validate_process(process: &Process) -> Result<()> {
         if limit.soft() > limit.hard() {
             return Err(bad(
                 format!("process.rlimits[{i}]"),
-                format!("soft {} is above hard {}", limit.soft(), limit.hard()),
+                format!("{}: soft {} is above hard {}", limit.typ(), limit.soft(), limit.hard()),
             ));
         }
     }

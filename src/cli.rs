@@ -92,7 +92,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Id {
     /// The container's id
-    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    #[arg(value_name = "ID")]
     pub id: String,
 }
 
@@ -100,7 +100,7 @@ pub struct Id {
 #[derive(Debug, Args)]
 pub struct Launch {
     /// The container's id
-    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    #[arg(value_name = "ID")]
     pub id: String,
     /// The bundle: a directory with a config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -154,7 +154,7 @@ pub struct Run {
 #[command(after_help = "Example:\n  stockade kill box KILL")]
 pub struct Kill {
     /// The container's id
-    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    #[arg(value_name = "ID")]
     pub id: String,
     /// A name, with or without SIG, or a number
     #[arg(value_name = "SIGNAL", default_value = "TERM")]
@@ -169,7 +169,7 @@ pub struct Kill {
 #[command(after_help = "Example:\n  stockade delete --force box")]
 pub struct Delete {
     /// The container's id
-    #[arg(value_name = "ID", allow_hyphen_values = true)]
+    #[arg(value_name = "ID")]
     pub id: String,
     /// Kill it first if it runs; succeed if it does not exist; clear what a killed runtime left
     #[arg(short, long)]

@@ -5,7 +5,7 @@
 //! that `start` reads. Once a filter is installed it allocates nothing and makes no call but the next filter's, capset,
 //! execve, write and exit_group, because a minimal profile allows nothing else.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Actor, Attr, Device, Plan, Source, Step, attr};
 use crate::policy::Finding;
 use crate::sync::{Channel, Tag};
@@ -91,6 +91,8 @@ impl Child<'_> {
         if error.step.is_empty() {
             error.step = step.name().to_owned();
         }
+        // A subject can be as long as a bundle likes, a message of the channel cannot.
+        error.subject = printable(&error.subject);
         match &mut self.ready {
             // Under a filter: the message is there already, only the number goes in.
             Some(prepared) => {
@@ -414,7 +416,7 @@ impl Child<'_> {
         .at("bind", &subject)
         .map_err(|e| target_hint(e, target))?;
         mount::attach(&fd, &target_fd).at("bind", &subject).map_err(|e| match e.errno() {
-            Some(Errno::ENOTDIR) => e.hint("a directory goes onto a directory, a file onto a file"),
+            Some(Errno::ENOTDIR | Errno::EINVAL) => e.hint("a directory goes onto a directory, a file onto a file"),
             _ => e,
         })
     }
@@ -647,7 +649,9 @@ impl Child<'_> {
             }
         };
         let mark = 9999;
-        let template = Error { errno: Some(mark), ..Error::new("exec", program.as_str(), "") };
+        // The number is known only after the execve, so this hint must fit all of them.
+        let template = Error { errno: Some(mark), ..Error::new("exec", printable(&program), "") }
+            .hint("the file is there: ENOENT means that its interpreter or loader is not, ENOEXEC that it is of another format or architecture, E2BIG that args and env are too long");
         let mut failure = vec![Tag::Failed as u8];
         failure.extend(serde_json::to_vec(&template).unwrap_or_default());
         let errno_at = failure
@@ -695,6 +699,7 @@ fn target_hint(e: Error, target: &Path) -> Error {
             "make {shown} in the rootfs, or give the rootfs to the container's root: its owner is not mapped here"
         )),
         Some(Errno::ELOOP) => e.hint("a symbolic link there would lead the mount elsewhere"),
+        Some(Errno::ENOTDIR) => e.hint(format!("{shown} or something on the way to it is a file, and a directory is needed")),
         _ => e,
     }
 }

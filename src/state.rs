@@ -263,6 +263,9 @@ impl Store {
             Err(e) => return Err(Error::os("state", shown, e)),
         }
         let meta = std::fs::metadata(&self.root).at("state", &shown)?;
+        if !meta.is_dir() {
+            return Err(Error::new("state", shown, "is not a directory").hint("states live there; name one with --root"));
+        }
         if meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Err(Error::new("state", shown, "belongs to or is writable by others").hint(
                 "states decide what is killed and removed: chmod go-w it, or name another directory with --root",

@@ -72,8 +72,13 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         )
         .hint("put the bundle on a file system other than the initramfs"));
     }
+    let bundle = Bundle::load(&args.bundle)?;
+    if mode != Mode::Create && bundle.spec.process().is_none() {
+        return Err(Error::new("config.json", "process", "missing: there is nothing to run")
+            .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
+    }
     let request = Request {
-        bundle: Bundle::load(&args.bundle)?,
+        bundle,
         policy: Policy::choose(global.policy.as_deref())?,
         id: args.id,
         entry: None,

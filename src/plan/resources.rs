@@ -72,6 +72,7 @@ pub fn asked(resources: &LinuxResources) -> Result<Vec<Wanted>> {
         cpu(c, &mut wanted)?;
     }
     if let Some(pids) = resources.pids().filter(|p| p.limit() != 0) {
+        refuse_negative("linux.resources.pids.limit", Some(pids.limit()))?;
         wanted.push(want("pids.max", max(pids.limit()), "linux.resources.pids.limit"));
     }
     if let Some(io) = resources.block_io() {
@@ -131,7 +132,18 @@ pub fn asked(resources: &LinuxResources) -> Result<Vec<Wanted>> {
     Ok(wanted)
 }
 
+/// -1 is "no limit". A number below it is a mistake, and must not lift a limit.
+fn refuse_negative(field: &str, n: Option<i64>) -> Result<()> {
+    match n {
+        Some(n) if n < -1 => Err(bad(field, format!("{n}: below 0 only -1 has a meaning, no limit"))),
+        _ => Ok(()),
+    }
+}
+
 fn memory(memory: &LinuxMemory, wanted: &mut Vec<Wanted>) -> Result<()> {
+    refuse_negative("linux.resources.memory.limit", memory.limit())?;
+    refuse_negative("linux.resources.memory.swap", memory.swap())?;
+    refuse_negative("linux.resources.memory.reservation", memory.reservation())?;
     let limit = memory.limit().filter(|n| *n != 0);
     // The config counts memory and swap together, cgroup v2 counts swap alone.
     let field = "linux.resources.memory.swap";

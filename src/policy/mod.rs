@@ -211,8 +211,51 @@ impl Policy {
             merge(&mut merged, value);
             value = merged;
         }
-        serde_path_to_error::deserialize(value)
-            .map_err(|e| Error::new("policy", format!("{name}: {}", e.path()), e.inner().to_string()))
+        let policy: Policy = serde_path_to_error::deserialize(value).map_err(|e| {
+            let path = e.path().to_string();
+            let subject = if path == "." { name.to_owned() } else { format!("{name}: {path}") };
+            Error::new("policy", subject, e.inner().to_string())
+        })?;
+        policy.validate().map_err(|(key, why)| Error::new("policy", format!("{name}: {key}"), why))?;
+        Ok(policy)
+    }
+
+    /// What parses and would not do what its author means: a misspelt namespace would silently stay the host's.
+    fn validate(&self) -> std::result::Result<(), (String, String)> {
+        const NAMESPACES: [&str; 8] = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup", "time"];
+        let wrong = |key: &str, why: String| Err((key.to_owned(), why));
+        for ns in &self.namespaces.silent {
+            if !NAMESPACES.contains(&ns.as_str()) {
+                return wrong("namespaces.silent", format!("{ns:?} is not one of {}", NAMESPACES.join(", ")));
+            }
+        }
+        for cap in self.capabilities.ceiling.iter().flatten() {
+            if format!("CAP_{}", cap.trim_start_matches("CAP_")).parse::<caps::Capability>().is_err() {
+                return wrong("capabilities.ceiling", format!("{cap:?} is not a capability"));
+            }
+        }
+        for (limit, [soft, hard]) in &self.rlimits {
+            if limit.parse::<oci_spec::runtime::PosixRlimitType>().is_err() {
+                return wrong("rlimits", format!("{limit:?} is not a limit such as RLIMIT_NOFILE"));
+            }
+            if soft > hard {
+                return wrong("rlimits", format!("{limit}: soft {soft} is above hard {hard}"));
+            }
+        }
+        for (key, paths) in [("maskedPaths", &self.masked_paths), ("readonlyPaths", &self.readonly_paths)] {
+            if let Some(path) = paths.iter().find(|p| !p.starts_with('/')) {
+                return wrong(key, format!("{path:?} is not an absolute path"));
+            }
+        }
+        for (key, limit) in [("limits.memory", self.limits.memory), ("limits.pids", self.limits.pids)] {
+            if let Some(n) = limit.filter(|n| *n < 1) {
+                return wrong(key, format!("{n} is not above 0; null is no limit"));
+            }
+        }
+        match self.limits.cpus {
+            Some(n) if !(0.01..=8192.0).contains(&n) => wrong("limits.cpus", format!("{n} is not from 0.01 to 8192")),
+            _ => Ok(()),
+        }
     }
 
     /// The policy of this invocation: the flag, then STOCKADE_POLICY, then the configuration file, then `strict`.

@@ -403,6 +403,10 @@ impl Code {
     /// An instruction within reach of a jump that leads to `target`: jumps span 8 bits, so far targets get a
     /// stepping stone (a copy of the return, or a long jump).
     fn reach(&mut self, target: Target) -> usize {
+        if self.too_long {
+            // The program is refused in finish(): no more work for it, or a hostile profile costs minutes.
+            return 0;
+        }
         // Two stones may be laid before the jump itself is written.
         const SPAN: usize = 250;
         let known = self.nearest.iter().position(|(t, _)| *t == target);
