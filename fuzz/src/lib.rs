@@ -44,9 +44,8 @@ pub fn parsed(spec: &Spec, unknown: &[String]) {
                 let ends = |start: u32| u64::from(start) + u64::from(a.size());
                 assert!(ends(a.host_id()) <= 1 << 32 && ends(a.container_id()) <= 1 << 32);
                 for b in maps.iter().flatten().take(i) {
-                    let apart = |x: u32, y: u32| {
-                        ends(x) <= u64::from(y) || u64::from(y) + u64::from(b.size()) <= u64::from(x)
-                    };
+                    let apart =
+                        |x: u32, y: u32| ends(x) <= u64::from(y) || u64::from(y) + u64::from(b.size()) <= u64::from(x);
                     assert!(apart(a.host_id(), b.host_id()) && apart(a.container_id(), b.container_id()));
                 }
             }
@@ -280,7 +279,9 @@ pub fn compiled(profile: &LinuxSeccomp, program: &[plan::step::libc_free::SockFi
     let native = Abi::NATIVE.audit();
     let mut calls: Vec<(u32, u32)> = Vec::new();
     for arch in [native, 0x4000_0003, 0xc000_00b7, 0] {
-        calls.extend([0, 1, 59, 102, 117, 231, 500, 511, 512, 547, 1 << 30, (1 << 30) + 512, u32::MAX].map(|n| (arch, n)));
+        calls.extend(
+            [0, 1, 59, 102, 117, 231, 500, 511, 512, 547, 1 << 30, (1 << 30) + 512, u32::MAX].map(|n| (arch, n)),
+        );
     }
     // The fuzzer must be fast: a few of the entries and values tell.
     let mut values: Vec<u64> = vec![0, 1, u64::MAX];
@@ -396,26 +397,111 @@ fn change(root: &mut Value, dice: &mut Dice) {
 }
 
 const KEYS: [&str; 40] = [
-    "process", "root", "hostname", "domainname", "mounts", "hooks", "linux", "annotations", "namespaces", "uidMappings",
-    "gidMappings", "devices", "sysctl", "resources", "cgroupsPath", "rootfsPropagation", "seccomp", "maskedPaths",
-    "readonlyPaths", "capabilities", "noNewPrivileges", "rlimits", "terminal", "consoleSize", "oomScoreAdj", "user",
-    "readonly", "path", "type", "options", "source", "args", "errnoRet", "defaultErrnoRet", "architectures", "flags",
-    "memory", "cpu", "unified", "moon",
+    "process",
+    "root",
+    "hostname",
+    "domainname",
+    "mounts",
+    "hooks",
+    "linux",
+    "annotations",
+    "namespaces",
+    "uidMappings",
+    "gidMappings",
+    "devices",
+    "sysctl",
+    "resources",
+    "cgroupsPath",
+    "rootfsPropagation",
+    "seccomp",
+    "maskedPaths",
+    "readonlyPaths",
+    "capabilities",
+    "noNewPrivileges",
+    "rlimits",
+    "terminal",
+    "consoleSize",
+    "oomScoreAdj",
+    "user",
+    "readonly",
+    "path",
+    "type",
+    "options",
+    "source",
+    "args",
+    "errnoRet",
+    "defaultErrnoRet",
+    "architectures",
+    "flags",
+    "memory",
+    "cpu",
+    "unified",
+    "moon",
 ];
 
 fn leaf(dice: &mut Dice) -> Value {
     const WORDS: [&str; 58] = [
-        "", "/", "..", "/..", "/proc", "/proc/self/fd", "/dev", "/dev/pts", "/sys", "/tmp", "/a/../b", "a\nb", "bind",
-        "rbind", "ro", "rro", "idmap", "rshared", "slave", "gid=5", "uid=4294967295", "size=1", "tmpfs", "proc", "sysfs",
-        "devpts", "cgroup", "mqueue", "overlay", "user", "pid", "network", "mount", "time", "CAP_SYS_ADMIN", "CAP_KILL",
-        "RLIMIT_NOFILE", "net.ipv4.ping_group_range", "net.core.somaxconn", "0 2147483647", "max", "SCMP_ACT_ALLOW",
-        "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
-        "SCMP_CMP_GE", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "execve", "socketcall", "clone", "\u{1b}[2J", "prctl", "write",
+        "",
+        "/",
+        "..",
+        "/..",
+        "/proc",
+        "/proc/self/fd",
+        "/dev",
+        "/dev/pts",
+        "/sys",
+        "/tmp",
+        "/a/../b",
+        "a\nb",
+        "bind",
+        "rbind",
+        "ro",
+        "rro",
+        "idmap",
+        "rshared",
+        "slave",
+        "gid=5",
+        "uid=4294967295",
+        "size=1",
+        "tmpfs",
+        "proc",
+        "sysfs",
+        "devpts",
+        "cgroup",
+        "mqueue",
+        "overlay",
+        "user",
+        "pid",
+        "network",
+        "mount",
+        "time",
+        "CAP_SYS_ADMIN",
+        "CAP_KILL",
+        "RLIMIT_NOFILE",
+        "net.ipv4.ping_group_range",
+        "net.core.somaxconn",
+        "0 2147483647",
+        "max",
+        "SCMP_ACT_ALLOW",
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_TRACE",
+        "SCMP_ACT_NOTIFY",
+        "SCMP_CMP_MASKED_EQ",
+        "SCMP_CMP_NE",
+        "SCMP_CMP_GE",
+        "SCMP_ARCH_X86",
+        "SCMP_ARCH_X32",
+        "execve",
+        "socketcall",
+        "clone",
+        "\u{1b}[2J",
+        "prctl",
+        "write",
         "PATH=/bin",
     ];
-    const NUMBERS: [u64; 16] = [
-        0, 1, 2, 5, 6, 63, 64, 1000, 4095, 4096, 65_535, 65_536, i32::MAX as u64, u32::MAX as u64, 1 << 32, u64::MAX,
-    ];
+    const NUMBERS: [u64; 16] =
+        [0, 1, 2, 5, 6, 63, 64, 1000, 4095, 4096, 65_535, 65_536, i32::MAX as u64, u32::MAX as u64, 1 << 32, u64::MAX];
     match dice.roll(8) {
         0 => json!(dice.roll(2) == 0),
         1 => Value::Null,
