@@ -96,15 +96,14 @@ fn given(draft: &mut Draft, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
     for (field, maps) in [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)] {
         // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
         let root = host.privileged() || (host.uid == 0 && host.initial_userns);
-        if let Some(map) = maps.iter().find(|m| m.outside == 0).filter(|_| root) {
-            if draft.policy.host_root_mapped != Above::Allow {
-                return Err(draft.refuse(
-                    field,
-                    &format!("host id 0 as {} inside", map.inside),
-                    "root of the host would be an id of the container",
-                    "hostRootMapped",
-                ));
-            }
+        let refused = root && draft.policy.host_root_mapped != Above::Allow;
+        if let Some(map) = maps.iter().find(|m| m.outside == 0).filter(|_| refused) {
+            return Err(draft.refuse(
+                field,
+                &format!("host id 0 as {} inside", map.inside),
+                "root of the host would be an id of the container",
+                "hostRootMapped",
+            ));
         }
     }
     let own = |maps: &[IdMap], id: u32| maps.len() == 1 && maps[0].count == 1 && maps[0].outside == id;

@@ -7,6 +7,7 @@ use super::ids::Ids;
 use super::resources::{Wanted, asked, cpu_max};
 use super::{Draft, Ns, Step};
 use crate::cgroup::device;
+use crate::cgroup::systemd::Scope;
 use crate::error::{Error, Result};
 use crate::policy::Above;
 use oci_spec::runtime::{LinuxResources, Process};
@@ -17,6 +18,8 @@ use std::collections::BTreeMap;
 pub struct Limits {
     /// The cgroup, relative to the cgroup2 mount; none where none can be made.
     pub path: Option<String>,
+    /// The scope of systemd that makes it.
+    pub scope: Option<Scope>,
     /// The controllers that must be enabled for it.
     pub controllers: Vec<String>,
     /// Files and values, in writing order.
@@ -43,7 +46,16 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
     };
     let mut limits = Limits::default();
     if obstacle.is_none() {
-        limits.path = Some(path(draft)?);
+        match cgroup.systemd {
+            None => limits.path = Some(path(draft)?),
+            Some(user) => {
+                let asked =
+                    draft.bundle.spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()).unwrap_or_default();
+                let scope = Scope::parse(&asked.to_string_lossy(), &draft.options.id, user)?;
+                limits.path = Some(format!("{}{}", cgroup.base.trim_end_matches('/'), scope.path()));
+                limits.scope = Some(scope);
+            }
+        }
     }
     let mut lost: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for want in wanted {
@@ -127,7 +139,10 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
         }
     }
     for (file, value, field) in filled {
-        if draft.host.cgroup.controllers.iter().any(|c| file.starts_with(&format!("{c}."))) {
+        // Without a cgroup of its own, or without the controller, the finding below says what is lost.
+        let host = &draft.host.cgroup;
+        let usable = host.mount.is_some() && host.writable;
+        if usable && host.controllers.iter().any(|c| file.starts_with(&format!("{c}."))) {
             draft.find("limits", field, "silent", &format!("{file}={value}"), "resources of the host are finite");
         }
         wanted.push(Wanted { file: file.into(), value, field: None });
@@ -257,14 +272,14 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
         if name == "net.ipv4.ping_group_range" && !ids.gids.is_empty() {
             // Docker sends 0..2^31-1; a bound without an id outside is EINVAL.
             let mut ends = value.split_whitespace().map(|n| n.parse::<u32>().unwrap_or(u32::MAX));
-            if let (Some(low), Some(high)) = (ends.next(), ends.next()) {
-                if ids.maps_gid(low) && !ids.maps_gid(high) {
-                    let last =
-                        ids.gids.iter().map(|m| m.inside + (m.count - 1)).filter(|n| *n >= low).max().unwrap_or(low);
-                    let clamped = format!("{low} {last}");
-                    draft.find("host", &field, &value, &clamped, "the kernel takes only gids that the container has");
-                    value = clamped;
-                }
+            if let (Some(low), Some(high)) = (ends.next(), ends.next())
+                && ids.maps_gid(low)
+                && !ids.maps_gid(high)
+            {
+                let last = ids.gids.iter().map(|m| m.inside + (m.count - 1)).filter(|n| *n >= low).max().unwrap_or(low);
+                let clamped = format!("{low} {last}");
+                draft.find("host", &field, &value, &clamped, "the kernel takes only gids that the container has");
+                value = clamped;
             }
         }
         values.push((name, value));

@@ -428,7 +428,8 @@ fn proc_is_proc(wish: &Wish, field: &str) -> Result<()> {
 fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
     let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let option = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-    let standard: [(&str, &str, u64, Vec<(String, String)>); 6] = [
+    type Standard = (&'static str, &'static str, u64, Vec<(String, String)>);
+    let standard: [Standard; 6] = [
         ("/proc", "proc", strict, vec![]),
         ("/dev", "tmpfs", attr::NOSUID | attr::NOEXEC, vec![option("mode", "755"), option("size", "64k")]),
         (
@@ -526,6 +527,12 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
 fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &mut Vec<Step>) -> Result<()> {
     let field = wish.index.map_or_else(|| "mounts".to_owned(), |i| format!("mounts[{i}]"));
     if wish.bind {
+        let plain = !wish.idmap && wish.attr.set & attr::RDONLY == 0;
+        if let Some(map) = ids.uids.first().filter(|_| plain && ids.invented && draft.host.privileged()) {
+            let given = format!("its owners unmapped: root inside is {} there", map.outside);
+            let why = "what the container may write there must belong to that id";
+            draft.find("host", &field, "a writable bind", &given, why);
+        }
         return bind(draft, &field, wish, view);
     }
     match wish.fstype.as_str() {
