@@ -5,16 +5,19 @@ DESTDIR ?=
 CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(shell rustc -vV | sed -n 's/^host: //p')/release/stockade
 
-.PHONY: build check test bench demo install
+.PHONY: build check advisories test bench demo install
 
 build: ## the release binary, static: target/TRIPLE/release/stockade
 	$(CARGO) build --release
 
-check: ## formatting, lints, and licences and advisories where cargo-deny is installed
+check: ## formatting, lints, and where cargo-deny is installed licences and sources of all crates
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo "cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny)"; fi
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and sources are not checked (cargo install --locked cargo-deny)"; fi
+
+advisories: ## known holes in the crates that ship; from the network
+	$(CARGO) deny check advisories
 
 test: ## the whole suite, natively and in the test machine
 	tests/run
