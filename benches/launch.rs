@@ -2,12 +2,15 @@
 //!
 //!     cargo bench                          100 rounds
 //!     cargo bench -- --rounds 20           fewer
+//!     cargo bench -- --check               and fail unless stockade is ahead of crun in wall and CPU everywhere
 //!     STOCKADE=/path/to/stockade ...       another binary
 //!
 //! All contestants take turns within each round, the first of a round changes, and every ratio is one of the same run:
 //! a busy machine is busy for all. Runtimes get the same config.json and stockade runs under `--policy oci`, so that all
 //! do the same work. Everything happens in a mount namespace of its own, where /sys/fs/cgroup is cgroup v2 alone.
 //! Needs root, a C compiler, and Debian's busybox-static; runtimes and strace are left out of the table when missing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -67,13 +70,15 @@ fn main() {
     write_bundles(&place.dir);
 
     machine(&place, rounds);
+    let mut behind = Vec::new();
     for mut table in tables(&place) {
         table.contestants.retain_mut(|c| match measure(&place, &c.words, "warm") {
             Ok(_) => true,
-            Err(e) => {
+            Err(e) if ["crun", "runc", "bubblewrap"].contains(&c.name.as_str()) => {
                 println!("{} is left out of \"{}\": {e}", c.name, table.title);
                 false
             }
+            Err(e) => panic!("{} in \"{}\": {e}", c.name, table.title),
         });
         for round in 0..rounds {
             let n = table.contestants.len();
@@ -87,8 +92,30 @@ fn main() {
             c.syscalls = syscalls(&place, &c.words);
         }
         print(&table);
+        behind.extend(not_ahead(&table));
     }
     println!("\nload at the end: {}", first_words("/proc/loadavg", 3));
+    if arguments.iter().any(|a| a == "--check") && !behind.is_empty() {
+        println!("stockade is not ahead of crun: {}", behind.join("; "));
+        std::process::exit(1);
+    }
+}
+
+/// Where stockade's median is not below crun's. A table without both says nothing, but one that has lost crun does.
+fn not_ahead(table: &Table) -> Vec<String> {
+    let of = |name: &str| table.contestants.iter().find(|c| c.name == name);
+    let (ours, theirs) = match (of("stockade"), of("crun")) {
+        (Some(ours), Some(theirs)) => (ours, theirs),
+        (Some(_), None) => return vec![format!("{}: crun did not run", table.title)],
+        _ => return Vec::new(),
+    };
+    let median = |c: &Contestant, of: fn(&Cost) -> u64| middle(&sorted(&c.costs, of));
+    let measures: [(&str, fn(&Cost) -> u64); 2] = [("wall", |c| c.wall), ("CPU", |c| c.cpu)];
+    measures
+        .into_iter()
+        .filter(|(_, m)| median(ours, *m) >= median(theirs, *m))
+        .map(|(name, _)| format!("{name} of {}", table.title))
+        .collect()
 }
 
 /// Runs this program again in a mount namespace of its own where cgroup v2 is at /sys/fs/cgroup.
@@ -244,13 +271,9 @@ fn hardened(mut config: Value) -> Value {
 
 fn tables(place: &Place) -> Vec<Table> {
     let shown = |p: &Path| p.display().to_string();
-    let stockade = |policy: &str| {
-        [place.stockade.as_str(), "--policy", policy].map(str::to_owned).to_vec()
-    };
-    let others: Vec<(&str, Vec<String>)> = ["crun", "runc"]
-        .into_iter()
-        .filter_map(|name| Some((name, vec![shown(&which(name)?)])))
-        .collect();
+    let stockade = |policy: &str| [place.stockade.as_str(), "--policy", policy].map(str::to_owned).to_vec();
+    let others: Vec<(&str, Vec<String>)> =
+        ["crun", "runc"].into_iter().filter_map(|name| Some((name, vec![shown(&which(name)?)]))).collect();
     let runtimes = |policy: &str| {
         let mut all = vec![("stockade", stockade(policy))];
         all.extend(others.clone());
@@ -379,7 +402,6 @@ fn syscalls(place: &Place, words: &[String]) -> Option<u64> {
         let log = String::from_utf8_lossy(&std::fs::read(log).ok()?).into_owned();
         let meter = log.split_whitespace().next()?.to_owned();
         let calls = |l: &&str| !l.contains(" resumed>") && !l.contains("+++") && !l.contains("--- SIG");
-        // A vfork child is somebody else until its execve, which is its second call: one to take off for each command.
         Some(log.lines().filter(|l| l.split_whitespace().next() != Some(&meter)).filter(calls).count() as u64)
     };
     let mut counts: Vec<u64> = (0..3).filter_map(count).collect();
@@ -391,6 +413,10 @@ fn sorted(costs: &[Cost], of: impl Fn(&Cost) -> u64) -> Vec<u64> {
     let mut all: Vec<u64> = costs.iter().map(of).collect();
     all.sort_unstable();
     all
+}
+
+fn middle(sorted: &[u64]) -> u64 {
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 fn print(table: &Table) {
@@ -405,9 +431,8 @@ fn print(table: &Table) {
         "", "------------:|------------:|--------:|------------:|------------:|--------:|---------:|---------:"
     );
     let mut medians: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let median = |all: &[u64]| all.get(all.len() / 2).copied().unwrap_or(0);
     for c in &table.contestants {
-        medians.insert(&c.name, (median(&sorted(&c.costs, |c| c.wall)), median(&sorted(&c.costs, |c| c.cpu))));
+        medians.insert(&c.name, (middle(&sorted(&c.costs, |c| c.wall)), middle(&sorted(&c.costs, |c| c.cpu))));
     }
     let ratio = |mine: u64, theirs: Option<u64>| match theirs {
         Some(t) if t > 0 => format!("{:.2}", mine as f64 / t as f64),
@@ -453,6 +478,8 @@ fn machine(place: &Place, rounds: usize) {
         println!("version:  {}", text.lines().next().unwrap_or("missing"));
     }
     if !may_raise_limits() {
-        println!("note:     no CAP_SYS_RESOURCE, so no device rules in the config: crun loads no device program, all others do");
+        println!(
+            "note:     no CAP_SYS_RESOURCE, so no device rules in the config: crun loads no device program, all others do"
+        );
     }
 }
