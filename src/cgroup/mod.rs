@@ -361,14 +361,14 @@ fn enable(dir: BorrowedFd<'_>, here: &str, controllers: &[String], counted: &[St
 /// Kills what is left in a cgroup, removes it and everything below, and those of its parents that the launch had made.
 pub fn remove(mount: &Path, path: &str, made: &[String]) -> Result<()> {
     // The usual case: empty and without children.
-    if !rmdir(mount, path)? {
-        if let Some(group) = Group::open(mount, path)? {
-            group.kill()?;
-            group.wait_empty()?;
-            remove_below(group.fd(), path, 0)?;
-            if !rmdir(mount, path)? {
-                return Err(Error::os("cgroup", path, Errno::EBUSY).hint("something made a cgroup in it meanwhile"));
-            }
+    if !rmdir(mount, path)?
+        && let Some(group) = Group::open(mount, path)?
+    {
+        group.kill()?;
+        group.wait_empty()?;
+        remove_below(group.fd(), path, 0)?;
+        if !rmdir(mount, path)? {
+            return Err(Error::os("cgroup", path, Errno::EBUSY).hint("something made a cgroup in it meanwhile"));
         }
     }
     remove_made(mount, made.strip_suffix(&[path.to_owned()]).unwrap_or(made));
