@@ -77,7 +77,9 @@ pub fn make_rootfs(dir: &Path) {
     for name in ["bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
     }
-    std::fs::copy(busybox(), dir.join("bin/busybox")).unwrap();
+    // By cp and not by ourselves: a child that another thread forks meanwhile would hold the file open for writing, and
+    // the execve of it would be ETXTBSY.
+    assert!(Command::new("cp").arg(busybox()).arg(dir.join("bin/busybox")).status().unwrap().success());
     let list = Command::new(busybox()).arg("--list").output().unwrap();
     for applet in String::from_utf8(list.stdout).unwrap().lines() {
         if applet != "busybox" {
