@@ -485,10 +485,10 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
             add |= attr::NOSUID;
         }
         // A device node bound by itself is refused by the rule on devices; devpts would be useless with nodev.
-        if rule.nodev
-            && !matches!(wish.fstype.as_str(), "devpts")
-            && !(wish.fstype == "tmpfs" && wish.target == Path::new("/dev"))
-        {
+        // What is bound is what it is, whatever type the config calls it.
+        let of_devices =
+            !wish.bind && (wish.fstype == "devpts" || (wish.fstype == "tmpfs" && wish.target == Path::new("/dev")));
+        if rule.nodev && !of_devices {
             add |= attr::NODEV;
         }
         if rule.noexec

@@ -459,6 +459,15 @@ fn a_writable_volume_says_whose_it_must_be() {
 }
 
 #[test]
+fn a_bind_cannot_call_itself_devpts_to_keep_its_devices() {
+    for (fstype, target) in [("devpts", "/data"), ("tmpfs", "/dev")] {
+        let mounts = json!([{ "destination": target, "type": fstype, "source": "/dev", "options": ["rbind"] }]);
+        let plan = attempt(&("usual", json!({ "mounts": mounts })), &Policy::load("strict").unwrap(), v2());
+        assert!(has(&plan, &["open_tree: /dev and below into slot 1", "rnodev"]), "{fstype}: {:?}", lines(&plan));
+    }
+}
+
+#[test]
 fn a_flag_that_the_policy_wants_cannot_be_cleared_below() {
     let mounts =
         json!([{ "destination": "/data", "type": "none", "source": "/srv", "options": ["rbind", "rsuid", "rdev"] }]);

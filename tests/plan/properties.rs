@@ -183,6 +183,8 @@ fn edit() -> BoxedStrategy<Edit> {
         |path: &str, major: i64, minor: i64| json!({ "path": path, "type": "c", "major": major, "minor": minor });
     prop_oneof![
         at("/process/noNewPrivileges", flag()),
+        at("/process/noNewPrivileges", Just(json!(false))),
+        at("/linux/seccomp", profile()),
         at("/process/capabilities", prop_oneof![Just(Value::Null), capabilities()]),
         at("/process/user/uid", id()),
         at("/process/user/gid", id()),
@@ -231,6 +233,8 @@ fn edit() -> BoxedStrategy<Edit> {
             one_of([
                 json!(null),
                 json!({ "net.ipv4.ping_group_range": "0 2147483647" }),
+                json!({ "net.ipv4.ping_group_range": "0 many" }),
+                json!({ "net.ipv4.ping_group_range": "4294967296" }),
                 json!({ "kernel.core_pattern": "x" }),
                 json!({ "kernel/shmmax": "1" })
             ])
@@ -442,7 +446,19 @@ pub fn check(config: &Value, policy: &Policy, host: &Host, plan: &Plan) {
             }
         }
     }
+    asked_capabilities(config, steps);
     silences(config, policy, host, plan, &kinds, steps);
+}
+
+/// What the workload ends with was asked for: nothing is given on top, and nothing carried up to the filter stays.
+fn asked_capabilities(config: &Value, steps: &[Value]) {
+    let last = steps.iter().rfind(|s| kind(s) == "capabilities").unwrap();
+    for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+        let asked = config.pointer(&format!("/process/capabilities/{set}")).and_then(Value::as_array);
+        let asked = asked.into_iter().flatten().filter_map(|n| n.as_str()?.parse::<caps::Capability>().ok());
+        let asked = asked.fold(0, |all, cap| all | 1u64 << cap.index());
+        assert_eq!(bits(last, set) & !asked, 0, "{set} holds more than was asked");
+    }
 }
 
 /// Every step says what it is and why, in lines that stay lines.
@@ -739,6 +755,22 @@ fn places(value: &Value) -> Vec<String> {
     let mut all = Vec::new();
     walk(value, "", &mut all);
     all
+}
+
+/// The rarer of the two tails, made on purpose.
+#[test]
+fn without_no_new_privs_sys_admin_is_carried_up_to_the_filter_and_no_further() {
+    let policy = Policy::load("oci").unwrap();
+    for own in [json!(["CAP_KILL"]), json!(["CAP_SYS_ADMIN"]), json!([])] {
+        let mut config = example("usual");
+        set(&mut config, "/process/noNewPrivileges", json!(false));
+        set(&mut config, "/process/capabilities", json!({ "bounding": own, "permitted": own, "effective": own }));
+        set(&mut config, "/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
+        let plan = plan_of(&bundle_of(&config), &policy, &v2()).unwrap();
+        let sets = plan.steps.iter().filter(|s| matches!(s, plan::Step::Capabilities { .. })).count();
+        assert_eq!(sets, 2, "once with SYS_ADMIN for the filter, once without");
+        check(&config, &policy, &v2(), &plan);
+    }
 }
 
 /// The generator is worth something only if it makes plans, of all kinds.
