@@ -112,10 +112,9 @@ fn not_ahead(table: &Table) -> Vec<String> {
     };
     let least = |c: &Contestant| c.costs.iter().map(|c| c.wall).min();
     let median = |c: &Contestant| Some(middle(&sorted(&c.costs, |c| c.cpu)));
-    let measures: [(&str, &dyn Fn(&Contestant) -> Option<u64>); 2] = [("wall", &least), ("CPU", &median)];
-    measures
+    [("wall", least(ours) >= least(theirs)), ("CPU", median(ours) >= median(theirs))]
         .into_iter()
-        .filter(|(_, measure)| measure(ours) >= measure(theirs))
+        .filter(|(_, behind)| *behind)
         .map(|(name, _)| format!("{name} of {}", table.title))
         .collect()
 }
@@ -429,8 +428,9 @@ fn print(table: &Table) {
         "", "wall median", "minimum", "CPU median", "minimum", "peak MiB", "syscalls"
     );
     println!(
-        "|{:-<12}|{}|",
-        "", "------------:|------------:|--------:|------------:|------------:|--------:|---------:|---------:"
+        "|{}|{}",
+        "-".repeat(12),
+        [13, 13, 9, 13, 13, 9, 10, 10].map(|n| format!("{}:|", "-".repeat(n - 1))).concat()
     );
     let mut medians: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for c in &table.contestants {

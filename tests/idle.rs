@@ -1,5 +1,7 @@
 //! While a workload runs, the runtime that waits for it sleeps.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Bundle, is_root, skip, wait_for};
