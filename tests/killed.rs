@@ -4,6 +4,7 @@
 //! entry of a system call after one that changed something or waited: between two points there is nothing to tell them
 //! apart. The same is done with the child's points: there the runtime is killed while its child is in the middle.
 #![cfg(target_arch = "x86_64")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 use common::*;

@@ -1,5 +1,7 @@
 //! The life of a container: the specification's rules, and the command surface that callers of runc rely on.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::*;
 use nix::sys::signal::{Signal, kill};
@@ -340,15 +342,18 @@ fn a_foreground_run_forwards_signals_and_returns_the_status() {
         let dir = bundle.path().display().to_string();
         let mut run =
             bundle.command(&["run", "-b", &dir, "box"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = std::io::BufReader::new(run.stdout.take().unwrap());
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-        assert_eq!(line, "ready\n");
+        let out = std::io::BufReader::new(run.stdout.take().unwrap());
+        let (send, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || std::io::BufRead::lines(out).try_for_each(|line| send.send(line.unwrap())));
+        let heard = || lines.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(heard().as_deref(), Ok("ready"));
         let pid = Pid::from_raw(run.id().cast_signed());
         kill(pid, Signal::SIGUSR1).unwrap();
-        line.clear();
-        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-        assert_eq!(line, "got usr1\n");
+        let answer = heard();
+        if answer.is_err() {
+            run.kill().unwrap();
+        }
+        assert_eq!(answer.as_deref(), Ok("got usr1"));
         kill(pid, Signal::SIGTERM).unwrap();
         assert_eq!(run.wait().unwrap().code(), Some(33), "{policy}");
         let mut err = String::new();

@@ -1,5 +1,7 @@
 //! A thousand launches one after another and two hundred by eight workers: all correct, and nothing left behind.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::*;
 use std::collections::BTreeSet;
