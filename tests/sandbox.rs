@@ -468,8 +468,12 @@ fn a_signal_ends_it_and_nothing_stays() {
             let mut child = caller.command(&["sandbox", "--", "sleep", "1000"]).spawn().unwrap();
             caller.wait_for_sleep();
             kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
-            let status = child.wait().unwrap();
-            assert_eq!(status.code(), Some(137), "{signal}");
+            let mut status = None;
+            wait_for(signal.as_str(), || {
+                status = child.try_wait().unwrap();
+                status.is_some()
+            });
+            assert_eq!(status.unwrap().code(), Some(137), "{signal}");
             assert_eq!(caller.left(), [""; 0], "{signal}");
         }
         // A handler gets the signal and decides.
