@@ -435,7 +435,11 @@ fn what_cannot_be_executed_is_reported() {
             let bundle = Bundle::usual(&[program]).policy(policy);
             if mode != 0 {
                 let path = bundle.rootfs().join(&program[1..]);
-                std::fs::write(&path, content).unwrap();
+                // By cp: a child that another thread forks must not hold it open for writing (ETXTBSY).
+                let aside = bundle.path().join("program");
+                std::fs::write(&aside, content).unwrap();
+                let copied = std::process::Command::new("cp").arg(&aside).arg(&path).status();
+                assert!(copied.unwrap().success());
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             }
             let name = format!("{policy} {program}");
