@@ -241,7 +241,10 @@ fn small_rootfs(dir: &Path) {
     for name in ["bin", "dev", "etc", "mnt", "proc", "sys", "tmp"] {
         fs::create_dir_all(dir.join(name)).unwrap();
     }
-    fs::copy(busybox(), dir.join("bin/busybox")).unwrap();
+    // Not copied by ourselves: a child that another thread forks meanwhile would hold the file open for writing, and its
+    // execve would be ETXTBSY.
+    let copied = std::process::Command::new("cp").arg(busybox()).arg(dir.join("bin/busybox")).status().unwrap();
+    assert!(copied.success());
     for applet in ["sh", "echo", "sleep", "true"] {
         symlink("busybox", dir.join("bin").join(applet)).unwrap();
     }
@@ -1132,8 +1135,8 @@ fn seccomp() -> Vec<Case> {
                 .collect();
             i.set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries }));
         }),
-        case("100,000 rules with answers of their own", &["linux.seccomp", "4096"], |i| {
-            let entries: Vec<Value> = (0..100_000u64)
+        case("30,000 rules with answers of their own", &["linux.seccomp", "4096"], |i| {
+            let entries: Vec<Value> = (0..30_000u64)
                 .map(|n| {
                     let arg = json!({ "index": n % 6, "value": n * 7919, "op": "SCMP_CMP_GT" });
                     json!({ "names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": n % 4096, "args": [arg] })
@@ -1299,9 +1302,6 @@ fn command_line() -> Vec<Case> {
             i.say(&["run", "--preserve-fds", "900", "--bundle", "DIR", "box"]);
         }),
         case("no pivot", &["--no-pivot", "refused"], |i| i.say(&["run", "--no-pivot", "--bundle", "DIR", "box"])),
-        case("the systemd driver", &["systemd-cgroup"], |i| {
-            i.say(&["--systemd-cgroup", "run", "--bundle", "DIR", "box"])
-        }),
         case("a pid file nowhere", &["--pid-file", "nope/pid", "ENOENT"], |i| {
             i.say(&["run", "--pid-file", "DIR/nope/pid", "--bundle", "DIR", "box"]);
         }),

@@ -61,15 +61,15 @@ fn host(choice: u8) -> Host {
             mount: Some("/sys/fs/cgroup".into()),
             base: "/user.slice".into(),
             controllers: ["cpu", "cpuset", "io", "memory", "pids"].map(String::from).into(),
-            on_v1: vec![],
             writable: true,
+            ..Cgroup::default()
         },
         2 => Cgroup {
             mount: Some("/sys/fs/cgroup/unified".into()),
             base: "/".into(),
-            controllers: vec![],
             on_v1: ["cpu", "memory", "pids"].map(String::from).into(),
             writable: true,
+            ..Cgroup::default()
         },
         4 => Cgroup { mount: Some("/sys/fs/cgroup".into()), ..Cgroup::default() },
         _ => Cgroup::default(),
