@@ -1,5 +1,6 @@
 //! Real programs in real root file systems: Debian's Python, gcc, git, nginx and redis, and busybox; run by root and by an
 //! ordinary user, under `strict` and under `oci`. What strict's defaults would break shows here.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/caller.rs"]
 mod caller;

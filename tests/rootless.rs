@@ -3,6 +3,7 @@
 //!
 //! Run by root, these tests become those users; run by a user (the test machine does, in a delegated cgroup) they are
 //! that user.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/caller.rs"]
 mod caller;

@@ -1,5 +1,6 @@
 //! `stockade sandbox`: every option, as root and as an ordinary user, what is visible and what is not, what stays behind,
 //! and a shell on a terminal. The terminal is made by a few lines of Python, since tests have no unsafe code either.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/caller.rs"]
 mod caller;
