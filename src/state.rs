@@ -264,7 +264,9 @@ impl Store {
         }
         let meta = std::fs::metadata(&self.root).at("state", &shown)?;
         if !meta.is_dir() {
-            return Err(Error::new("state", shown, "is not a directory").hint("states live there; name one with --root"));
+            return Err(
+                Error::new("state", shown, "is not a directory").hint("states live there; name one with --root")
+            );
         }
         if meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Err(Error::new("state", shown, "belongs to or is writable by others").hint(
@@ -513,6 +515,13 @@ impl Entry {
             OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
         )
+    }
+
+    /// Whether the byte of `start` is still in the gate, while `start` holds its end: who waited there died before it.
+    pub fn is_gate_unread(&self) -> bool {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, "gate", flags, Mode::empty())
+            .is_ok_and(|fd| matches!(nix::unistd::read(&fd, &mut [0u8; 1]), Ok(1)))
     }
 
     /// The container has been started.

@@ -53,6 +53,10 @@ pub fn start(global: &Global, id: &str) -> Result<i32> {
         entry.remove_gate();
         return Err(e);
     }
+    // It was dying when the byte came: its end closed the gate, and no execve did.
+    if entry.is_gate_unread() {
+        return Err(dead());
+    }
     entry.remove_gate();
     later(&state, Moment::Poststart, state.init.pid, "running").map(|()| 0)
 }
