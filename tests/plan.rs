@@ -2,6 +2,8 @@
 //!
 //! No test here but the last needs root: a plan is a value, and the hosts are values too. The texts are in tests/golden;
 //! `UPDATE_GOLDEN=1 cargo test --test plan` writes them anew, and the difference is what a reviewer reads.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
 
 mod common;
 #[path = "plan/fixtures.rs"]
@@ -179,6 +181,16 @@ fn the_json_has_the_same_numbers_and_words_as_the_text() {
         }
     }
     assert!(compared > 500, "only {compared} steps were compared");
+}
+
+#[test]
+fn a_bundle_cannot_write_into_its_explanation() {
+    let mut config = example("silent");
+    config["process"]["args"] = serde_json::json!(["sh", "-c", "x\n  41 exec             harmless\u{1b}[2J\u{202e}"]);
+    let plan = plan_of(&bundle_of(&config), &Policy::load("strict").unwrap(), &v2()).unwrap();
+    let text = explain::text(&plan, &v2());
+    assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text}");
+    assert_eq!(steps_in(&text).len(), plan.steps.len(), "{text}");
 }
 
 #[test]
