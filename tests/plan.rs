@@ -3,7 +3,6 @@
 //! No test here but the last needs root: a plan is a value, and the hosts are values too. The texts are in tests/golden;
 //! `UPDATE_GOLDEN=1 cargo test --test plan` writes them anew, and the difference is what a reviewer reads.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
 
 mod common;
 #[path = "plan/fixtures.rs"]
