@@ -42,7 +42,7 @@ pub struct Global {
     /// A shipped policy (strict, oci) or a file of your own [default: STOCKADE_POLICY, the configuration file, strict]
     #[arg(long, value_name = "NAME|FILE")]
     pub policy: Option<String>,
-    /// Use the systemd cgroup driver (not implemented yet: refused)
+    /// Let systemd make the cgroup, as a scope; linux.cgroupsPath is then slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Accepted for runc's callers: stockade sees by itself who it is

@@ -48,6 +48,9 @@ pub struct Cgroup {
     pub on_v1: Vec<String>,
     /// Whether we may make cgroups below `base` and move processes there.
     pub writable: bool,
+    /// systemd is asked to make the cgroup (`--systemd-cgroup`): true for the user's own manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<bool>,
 }
 
 /// Host ids that containers can get.
@@ -82,6 +85,16 @@ const CAP_SETUID: u64 = 1 << 7;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 impl Host {
+    /// Looks at this machine, for a launch whose cgroup systemd makes or not.
+    pub fn read_for(systemd: bool) -> Result<Host> {
+        let mut host = Host::read()?;
+        if systemd {
+            let system = host.uid == 0 && host.initial_userns;
+            host.cgroup.use_systemd(system)?;
+        }
+        Ok(host)
+    }
+
     /// Looks at this machine.
     pub fn read() -> Result<Host> {
         let uid = geteuid().as_raw();
@@ -189,6 +202,38 @@ impl Cgroup {
             .map(str::to_owned)
             .collect();
         Ok(cgroup)
+    }
+}
+
+impl Cgroup {
+    /// Lets systemd make the cgroup: below its own, with the controllers that it can give.
+    pub fn use_systemd(&mut self, initial_root: bool) -> Result<()> {
+        let Some(mount) = self.mount.clone().filter(|m| m == Path::new("/sys/fs/cgroup")) else {
+            return Err(Error::new("--systemd-cgroup", "/sys/fs/cgroup", "is not a pure cgroup v2 tree")
+                .hint("boot with systemd.unified_cgroup_hierarchy=1, or use the cgroupfs driver"));
+        };
+        self.systemd = Some(!initial_root);
+        self.base = "/".to_owned();
+        if !initial_root {
+            // "/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope": the user's manager is the service.
+            let own = read_small("/proc/self/cgroup", 1 << 16)?;
+            let own = own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").to_owned();
+            let parts: Vec<&str> = own.split('/').collect();
+            let service = format!("user@{}.service", geteuid());
+            self.base = match parts.iter().position(|p| *p == service) {
+                Some(n) => parts[..=n].join("/"),
+                // A login session lies beside the manager.
+                None => format!("/user.slice/user-{0}.slice/user@{0}.service", geteuid()),
+            };
+        }
+        let base = mount.join(self.base.trim_start_matches('/'));
+        self.controllers = read_small(base.join("cgroup.controllers"), 4096)
+            .map_err(|e| e.hint("the user's systemd manager is not running: loginctl enable-linger"))?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        self.writable = true;
+        Ok(())
     }
 }
 

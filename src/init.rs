@@ -110,10 +110,10 @@ impl Child<'_> {
             }
             None => {
                 let json = serde_json::to_vec(&error).unwrap_or_default();
-                if self.committed {
-                    if let Some(file) = &self.own.failure {
-                        let _ = write(file, &json);
-                    }
+                if self.committed
+                    && let Some(file) = &self.own.failure
+                {
+                    let _ = write(file, &json);
                 }
                 let _ = self.own.channel.send(Tag::Failed, &json, &[]);
             }
@@ -153,6 +153,9 @@ impl Child<'_> {
                 sys::set_parent_death_signal(nix::libc::SIGKILL).at(name, "")
             }
             Step::AwaitGo => self.await_go(),
+            Step::UnshareCgroup => {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at(name, "cgroup namespace")
+            }
             Step::NewSession { keyring } => {
                 // A session leader already: a terminal's shell ran us directly.
                 match setsid() {
@@ -699,7 +702,9 @@ fn target_hint(e: Error, target: &Path) -> Error {
             "make {shown} in the rootfs, or give the rootfs to the container's root: its owner is not mapped here"
         )),
         Some(Errno::ELOOP) => e.hint("a symbolic link there would lead the mount elsewhere"),
-        Some(Errno::ENOTDIR) => e.hint(format!("{shown} or something on the way to it is a file, and a directory is needed")),
+        Some(Errno::ENOTDIR) => {
+            e.hint(format!("{shown} or something on the way to it is a file, and a directory is needed"))
+        }
         _ => e,
     }
 }

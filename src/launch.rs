@@ -189,6 +189,17 @@ impl Parent {
     fn after(&mut self, setting: &mut Setting<'_>, step: &Step, child: &Child) -> Result<()> {
         match step {
             Step::Return { .. } => self.go_home(),
+            Step::Scope { scope, path, properties } => {
+                scope.start(child.pid, properties)?;
+                let mount = cgroup_mount(setting.host)?;
+                self.cgroup = Group::open(mount, path)?;
+                match &self.cgroup {
+                    Some(_) => Ok(()),
+                    None => Err(Error::new("systemd", path.as_str(), "the scope is not where it should be")
+                        .hint("a slice of another name, or a manager that is not the one of this user")),
+                }
+            }
+            Step::Limits { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
             Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
             Step::OomScoreAdj { value } => {
                 std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), value.to_string())
@@ -358,10 +369,11 @@ impl Parent {
                 Some(m) if m.tag == Tag::Failed => {
                     let mut e = crate::sync::failure(&m.payload);
                     // The reason lies in what was found on the way, not in the step that met it.
-                    if matches!(e.errno(), Some(Errno::EACCES | Errno::EOVERFLOW | Errno::EPERM)) && e.hint.is_empty() {
-                        if let Some(f) = self.findings.iter().find(|f| f.field == "root.path") {
-                            e = e.hint(f.why.clone());
-                        }
+                    if matches!(e.errno(), Some(Errno::EACCES | Errno::EOVERFLOW | Errno::EPERM))
+                        && e.hint.is_empty()
+                        && let Some(f) = self.findings.iter().find(|f| f.field == "root.path")
+                    {
+                        e = e.hint(f.why.clone());
                     }
                     return Err(e);
                 }
@@ -410,7 +422,8 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
         Some(path) => {
             let mount = cgroup_mount(setting.host)?.to_owned();
             cgroup::check_unused(&mount, path)?;
-            Some(CgroupRecord { made: cgroup::missing(&mount, path), mount, path: path.clone() })
+            let made = if plan.scope.is_some() { Vec::new() } else { cgroup::missing(&mount, path) };
+            Some(CgroupRecord { made, mount, path: path.clone(), scope: plan.scope.clone() })
         }
     };
     let intent = Intent {

@@ -65,10 +65,10 @@ pub fn error(e: &Error) {
     let sink = SINK.get();
     let msg = e.to_string();
     eprintln!("stockade: {msg}");
-    if let Some((file, format)) = sink.and_then(|s| s.file.as_ref().map(|f| (f, s.format))) {
-        if !append(file, &record("error", &msg, Some(e), format)) {
-            eprintln!("stockade: --log {}: could not be written", file.display());
-        }
+    if let Some((file, format)) = sink.and_then(|s| s.file.as_ref().map(|f| (f, s.format)))
+        && !append(file, &record("error", &msg, Some(e), format))
+    {
+        eprintln!("stockade: --log {}: could not be written", file.display());
     }
 }
 

@@ -61,6 +61,9 @@ pub struct CgroupRecord {
     pub path: String,
     /// The directories that the launch has to make for it, topmost first: exactly these are removed again.
     pub made: Vec<String>,
+    /// The scope of systemd that it is.
+    #[serde(default)]
+    pub scope: Option<cgroup::systemd::Scope>,
 }
 
 /// What the launch is about to make: written before the first of it exists.
@@ -152,7 +155,7 @@ pub fn check_id(id: &str) -> Result<()> {
     if id.len() > 255 {
         return Err(Error::new("container id", &id[..id.floor_char_boundary(32)], "longer than 255 bytes"));
     }
-    if let Some(c) = id.chars().enumerate().find(|(i, c)| !plain(*c) && !(*c == '.' && *i > 0)).map(|(_, c)| c) {
+    if let Some((_, c)) = id.chars().enumerate().find(|(i, c)| !plain(*c) && (*c != '.' || *i == 0)) {
         return Err(Error::new("container id", format!("{id:?}"), format!("invalid character {c:?} in container ID"))
             .hint("letters, digits, _ + - and, not as the first, a dot"));
     }
@@ -552,18 +555,24 @@ impl Entry {
         };
         let intent = self.intent()?;
         let same_boot = intent.as_ref().is_none_or(|i| boot_id().is_ok_and(|b| b == i.boot));
-        if same_boot {
-            if let Some(init) = state.as_ref().map(|s| s.init) {
-                if let Some(fd) = init.open() {
-                    let _ = crate::sys::pidfd_send_signal(fd.as_fd(), nix::libc::SIGKILL);
-                    wait_gone(&fd);
-                }
-            }
+        if same_boot
+            && let Some(init) = state.as_ref().map(|s| s.init)
+            && let Some(fd) = init.open()
+        {
+            let _ = crate::sys::pidfd_send_signal(fd.as_fd(), nix::libc::SIGKILL);
+            wait_gone(&fd);
         }
-        if let Some(record) = intent.as_ref().and_then(|i| i.cgroup.as_ref()) {
-            if record.mount.exists() {
-                cgroup::remove(&record.mount, &record.path, &record.made)?;
+        if let Some(record) = intent.as_ref().and_then(|i| i.cgroup.as_ref())
+            && record.mount.exists()
+        {
+            if let Some(scope) = &record.scope {
+                // What the workload left running ends first, so that the stop is at once.
+                if let Some(group) = cgroup::Group::open(&record.mount, &record.path)? {
+                    group.kill()?;
+                }
+                scope.stop()?;
             }
+            cgroup::remove(&record.mount, &record.path, &record.made)?;
         }
         match &intent {
             Some(i) if i.ids.is_some() || i.cgroup.is_some() => {

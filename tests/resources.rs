@@ -1,5 +1,6 @@
 //! A container's cgroup while it runs: update, pause, resume, ps, events, kill --all; and what is refused where cgroup v2
 //! is not there. What needs controllers runs in the VM.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 use common::*;

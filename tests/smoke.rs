@@ -1,4 +1,5 @@
 //! The first thing to look at when everything fails: one bundle, each policy, the whole life.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 use common::*;

@@ -5,6 +5,7 @@
 //! Kernel document: admin-guide/cgroup-v2.
 
 pub mod device;
+pub mod systemd;
 
 use crate::error::{Context, Error, Result};
 use nix::errno::Errno;

@@ -153,10 +153,10 @@ pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
         _ => {}
     }
     entry.purge(state.as_ref())?;
-    if let Some(state) = &state {
-        if let Err(e) = later(state, Moment::Poststop, 0, "stopped") {
-            crate::log::debug(&e.to_string());
-        }
+    if let Some(state) = &state
+        && let Err(e) = later(state, Moment::Poststop, 0, "stopped")
+    {
+        crate::log::debug(&e.to_string());
     }
     Ok(0)
 }

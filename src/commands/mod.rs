@@ -13,9 +13,6 @@ use crate::error::{Error, Result};
 /// Does one verb and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<i32> {
     let Cli { global, command } = cli;
-    if global.systemd_cgroup {
-        return Err(Error::new("--systemd-cgroup", "", "the systemd cgroup driver is not implemented yet"));
-    }
     if global.version {
         println!("stockade {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::state::OCI_VERSION);
         return Ok(0);

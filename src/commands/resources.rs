@@ -70,6 +70,10 @@ pub fn update(global: &Global, args: &Update) -> Result<i32> {
     let resources = complete(&group, resources)?;
     let wanted = asked(&resources)?;
     refuse_below_use(&group, &resources, &wanted)?;
+    if let Some(scope) = entry.intent()?.and_then(|i| i.cgroup).and_then(|c| c.scope) {
+        let values: Vec<_> = wanted.iter().map(|w| (w.file.clone(), w.value.clone())).collect();
+        scope.set(&cgroup::systemd::properties(&values))?;
+    }
     for want in order(&group, wanted) {
         let kept = group.set(&want.file, &want.value).map_err(|e| Error { step: "update".into(), ..e })?;
         if !cgroup::is_kept(&want.value, &kept) {
@@ -137,10 +141,11 @@ fn complete(group: &Group, resources: LinuxResources) -> Result<LinuxResources> 
     let mut value = serde_json::to_value(&resources).map_err(|e| Error::new("update", "resources", e.to_string()))?;
     let memory = &value["memory"];
     let swap = memory["swap"].as_i64().filter(|n| *n > 0);
-    if swap.is_some() && memory["limit"].as_i64().unwrap_or(0) == 0 {
-        if let Ok(limit) = group.get("memory.max").unwrap_or_default().trim().parse::<i64>() {
-            value["memory"]["limit"] = limit.into();
-        }
+    if swap.is_some()
+        && memory["limit"].as_i64().unwrap_or(0) == 0
+        && let Ok(limit) = group.get("memory.max").unwrap_or_default().trim().parse::<i64>()
+    {
+        value["memory"]["limit"] = limit.into();
     }
     let cpu = &value["cpu"];
     if cpu["period"].as_u64().unwrap_or(0) != 0 && cpu["quota"].as_i64().unwrap_or(0) == 0 {

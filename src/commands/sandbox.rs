@@ -92,7 +92,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
     write_bundle(&scratch, args, terminal)?;
     let bundle = Bundle::load(&scratch)?;
     if args.explain {
-        return show::explained(&bundle, &policy, &id, args.json);
+        return show::explained(global, &bundle, &policy, &id, args.json);
     }
     let request = Request {
         id,

@@ -73,13 +73,13 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
 pub fn explain(global: &Global, args: &Explain) -> Result<i32> {
     let bundle = Bundle::load(&args.bundle)?;
     let policy = Policy::choose(global.policy.as_deref())?;
-    explained(&bundle, &policy, &args.id, args.json)
+    explained(global, &bundle, &policy, &args.id, args.json)
 }
 
 /// Plans without doing and prints it.
-pub fn explained(bundle: &Bundle, policy: &Policy, id: &str, as_json: bool) -> Result<i32> {
+pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as_json: bool) -> Result<i32> {
     state::check_id(id)?;
-    let mut host = Host::read()?;
+    let mut host = Host::read_for(global.systemd_cgroup)?;
     if plan::wants_ids(bundle, policy, &host) {
         host.ids.block = state::likely_ids(id)?;
     }

@@ -80,6 +80,9 @@ pub struct Plan {
     /// The cgroup, relative to the cgroup2 mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The scope of systemd that is that cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<crate::cgroup::systemd::Scope>,
     /// The uid map of the new user namespace; empty without one.
     pub uid_map: Vec<IdMap>,
     /// The gid map of the new user namespace.
@@ -177,23 +180,40 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
 
     let mut steps = vec![Step::Record];
     steps.extend(view.sources);
-    if let Some(cgroup) = &limits.path {
-        let controllers = limits.controllers.clone();
-        let counted = host.cgroup.controllers.iter().filter(|c| !controllers.contains(c)).cloned().collect();
-        steps.push(Step::MakeCgroup { path: cgroup.clone(), controllers, counted });
+    // A scope of systemd needs a live process, so then all of this comes after the clone.
+    let mut cgroup_steps = Vec::new();
+    if let Some(path) = &limits.path {
+        cgroup_steps.push(match &limits.scope {
+            Some(scope) => Step::Scope {
+                scope: scope.clone(),
+                path: path.clone(),
+                properties: crate::cgroup::systemd::properties(&limits.values),
+            },
+            None => {
+                let controllers = limits.controllers.clone();
+                let counted = host.cgroup.controllers.iter().filter(|c| !controllers.contains(c)).cloned().collect();
+                Step::MakeCgroup { path: path.clone(), controllers, counted }
+            }
+        });
         if !limits.values.is_empty() {
-            steps.push(Step::Limits { values: limits.values.clone() });
+            cgroup_steps.push(Step::Limits { values: limits.values.clone() });
         }
         if let Some(rules) = limits.devices {
-            steps.push(Step::DeviceProgram { rules });
+            cgroup_steps.push(Step::DeviceProgram { rules });
         }
+    }
+    let scoped = limits.scope.is_some();
+    if !scoped {
+        steps.append(&mut cgroup_steps);
     }
     let mut joined = draft.ns.joined.clone();
     joined.sort_by_key(|(ns, _)| *ns);
     if !joined.is_empty() {
         steps.push(Step::Join { namespaces: joined.clone() });
     }
-    steps.push(Step::Clone { namespaces: draft.ns.new.clone(), into_cgroup: limits.path.is_some() });
+    // A cgroup namespace is rooted where the process is when it is made: under systemd that is known only later.
+    let born: Vec<Ns> = draft.ns.new.iter().copied().filter(|n| !(scoped && *n == Ns::Cgroup)).collect();
+    steps.push(Step::Clone { namespaces: born, into_cgroup: limits.path.is_some() && !scoped });
     steps.push(Step::DieWithParent);
     if !joined.is_empty() {
         steps.push(Step::Return { namespaces: joined.iter().map(|(ns, _)| *ns).collect() });
@@ -206,6 +226,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
             helpers: ids.helpers,
         });
     }
+    steps.append(&mut cgroup_steps);
     if let Some(value) = process.oom_score_adj() {
         steps.push(Step::OomScoreAdj { value });
     }
@@ -221,6 +242,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     steps.push(Step::Go);
 
     steps.push(Step::AwaitGo);
+    if scoped && draft.ns.is_new(Ns::Cgroup) {
+        steps.push(Step::UnshareCgroup);
+    }
     steps.push(Step::NewSession { keyring: policy.session_keyring && !options.no_new_keyring });
     if let Some((uid, gid)) = ids.builder {
         steps.push(Step::BecomeRoot { uid, gid });
@@ -265,6 +289,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         policy: policy.name.clone(),
         findings: draft.findings,
         cgroup: limits.path,
+        scope: limits.scope,
         uid_map: ids.uids,
         gid_map: ids.gids,
         steps,

@@ -5,6 +5,7 @@
 //! does it, how to say itself in a line, why it is done and which attack it answers; `explain` prints exactly that.
 
 use crate::cgroup::device;
+use crate::cgroup::systemd;
 use crate::host::Range;
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
@@ -301,6 +302,8 @@ pub enum Step {
     /// Make the child.
     Clone { namespaces: Vec<Ns>, into_cgroup: bool },
     // ---- parent, after the clone
+    /// Let systemd make a scope around the child: its cgroup, relative to the mount, and the unit's properties.
+    Scope { scope: systemd::Scope, path: String, properties: Vec<(String, systemd::Value)> },
     /// Go back to our own namespaces.
     Return { namespaces: Vec<Ns> },
     /// Write uid_map and gid_map.
@@ -320,6 +323,8 @@ pub enum Step {
     DieWithParent,
     /// Wait until the parent says go.
     AwaitGo,
+    /// A cgroup namespace rooted where systemd has moved us.
+    UnshareCgroup,
     /// A session of our own; no terminal of the caller.
     NewSession { keyring: bool },
     /// Become the container's root (or its only id) to build it.
@@ -413,6 +418,7 @@ impl Step {
             | Step::DeviceProgram { .. }
             | Step::Join { .. }
             | Step::Clone { .. }
+            | Step::Scope { .. }
             | Step::Return { .. }
             | Step::MapIds { .. }
             | Step::OomScoreAdj { .. }
@@ -435,6 +441,8 @@ impl Step {
             Step::DeviceProgram { .. } => "device program",
             Step::Join { .. } => "setns",
             Step::Clone { .. } => "clone3",
+            Step::Scope { .. } => "systemd",
+            Step::UnshareCgroup => "unshare",
             Step::Return { .. } => "return",
             Step::MapIds { .. } => "id maps",
             Step::OomScoreAdj { .. } => "oom_score_adj",
@@ -495,7 +503,9 @@ impl Step {
                     flags(attr)
                 )
             }
-            Step::MakeCgroup { path, controllers, .. } if controllers.is_empty() => format!("{path}, without a controller"),
+            Step::MakeCgroup { path, controllers, .. } if controllers.is_empty() => {
+                format!("{path}, without a controller")
+            }
             Step::MakeCgroup { path, controllers, .. } => format!("{path} with {}", list(controllers)),
             Step::Limits { values } => {
                 values.iter().map(|(file, value)| limit_words(file, value)).collect::<Vec<_>>().join(", ")
@@ -525,6 +535,11 @@ impl Step {
                 },
                 if *into_cgroup { ", straight into the cgroup" } else { "" }
             ),
+            Step::Scope { scope, properties, .. } => {
+                let names: Vec<String> = properties.iter().map(|(name, _)| name.clone()).collect();
+                format!("{} in {} with {}", scope.unit, scope.slice, list(&names))
+            }
+            Step::UnshareCgroup => "a new cgroup namespace".into(),
             Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
             Step::MapIds { uids, gids, helpers, .. } => {
                 let range = |first: u32, count: u32| match count {
@@ -640,6 +655,10 @@ impl Step {
             Step::Clone { .. } => {
                 ("one call, no moment half inside", "a process seen or signalled between two unshares")
             }
+            Step::Scope { .. } => {
+                ("systemd owns the tree; a scope needs a live process", "limits that systemd would undo")
+            }
+            Step::UnshareCgroup => ("its root is the scope, so only now", "the host's cgroup tree seen inside"),
             Step::Return { .. } => ("the runtime works on in its own namespaces", "-"),
             Step::MapIds { uids, gids, .. } if uids.iter().chain(gids).any(|m| m.outside == 0) => {
                 ("the config asks for ids that include root of the host", "-")

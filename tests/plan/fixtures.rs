@@ -69,6 +69,7 @@ pub fn v2() -> Host {
             controllers: words("cpuset cpu io memory hugetlb pids rdma misc"),
             on_v1: vec![],
             writable: true,
+            systemd: None,
         },
         ids: Ids { block: Some(Range { start: 1_048_576, count: 65_536 }), ..Ids::default() },
     }
@@ -83,6 +84,7 @@ pub fn hybrid() -> Host {
             controllers: words("hugetlb"),
             on_v1: words("blkio cpu cpuacct cpuset devices freezer memory pids"),
             writable: true,
+            systemd: None,
         },
         ..v2()
     }
