@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard};
 
 /// The user with a range and the one without; in the VM both are real.
 pub const RANGED: u32 = 1000;
@@ -18,7 +19,11 @@ pub struct Caller {
     pub uid: u32,
     pub runner: Vec<String>,
     binary: PathBuf,
+    alone: Option<MutexGuard<'static, ()>>,
 }
+
+/// A user's containers of the same name have the same cgroup, whatever the state directory.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Caller {
     fn new(uid: u32, runner: Vec<String>) -> Caller {
@@ -40,16 +45,19 @@ impl Caller {
             binary = dir.path().join("stockade");
             std::fs::copy(runtime(), &binary).unwrap();
         }
-        Caller { dir, uid, runner, binary }
+        Caller { dir, uid, runner, binary, alone: None }
     }
 
     pub fn root() -> Caller {
         Caller::new(0, Vec::new())
     }
 
-    /// Whoever runs the tests.
+    /// Whoever runs the tests; one test at a time.
     pub fn me() -> Caller {
-        Caller::new(nix::unistd::geteuid().as_raw(), Vec::new())
+        let alone = ALONE.lock().unwrap_or_else(|failed| failed.into_inner());
+        let mut me = Caller::new(nix::unistd::geteuid().as_raw(), Vec::new());
+        me.alone = Some(alone);
+        me
     }
 
     fn drop_to(uid: u32, more: &[&str]) -> Vec<String> {
