@@ -3,6 +3,7 @@
 //! Most of this needs the controllers of cgroup v2, so it runs in the test machine (`tests/vm/run`), as root and as an
 //! ordinary user with a delegated subtree. A hybrid host shows the other half: what cannot be enforced is refused where
 //! it was asked for, and said where it was only a default. Limits are read from the host's side, not from the state.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 use common::*;

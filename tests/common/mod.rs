@@ -19,7 +19,8 @@ pub fn skip(test: &str, why: &str) {
     if let Some(path) = std::env::var_os("STOCKADE_SKIPS") {
         use std::io::Write;
         if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
-            let _ = writeln!(file, "{test}\t{why}");
+            // In one write: tests run side by side.
+            let _ = file.write_all(format!("{test}\t{why}\n").as_bytes());
         }
     }
 }
