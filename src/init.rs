@@ -374,13 +374,12 @@ impl Child<'_> {
             Source::Slot(n) => self.take(*n)?,
             Source::Path(path) => {
                 let subject = path.display().to_string();
-                let fd = sys::clone_tree(None, &subject, recursive).at("root.path", &subject).map_err(|e| {
-                    match e.errno() {
-                        Some(Errno::EINVAL) => e.hint(
-                            "there are mounts below the rootfs, which an ordinary user cannot leave out: unmount them",
-                        ),
-                        _ => e,
-                    }
+                let fd = mount::clone_host(path, recursive).at("root.path", &subject).map_err(|e| match e.errno() {
+                    Some(Errno::EXDEV) => e.hint(mount::LEADS_OUT),
+                    Some(Errno::EINVAL) => e.hint(
+                        "there are mounts below the rootfs, which an ordinary user cannot leave out: unmount them",
+                    ),
+                    _ => e,
                 })?;
                 mount::apply(fd.as_fd(), attr, recursive).at("root.path", &subject)?;
                 fd
@@ -398,14 +397,13 @@ impl Child<'_> {
         let fd = match source {
             Source::Slot(n) => self.take(*n)?,
             Source::Path(path) => {
-                let fd = sys::clone_tree(None, &path.display().to_string(), recursive).at("bind", &subject).map_err(
-                    |e| match e.errno() {
-                        Some(Errno::EINVAL) => e.hint(
-                            "there are mounts below the source, which an ordinary user cannot leave out: use rbind",
-                        ),
-                        _ => e,
-                    },
-                )?;
+                let fd = mount::clone_host(path, recursive).at("bind", &subject).map_err(|e| match e.errno() {
+                    Some(Errno::EXDEV) => e.hint(mount::LEADS_OUT),
+                    Some(Errno::EINVAL) => {
+                        e.hint("there are mounts below the source, which an ordinary user cannot leave out: use rbind")
+                    }
+                    _ => e,
+                })?;
                 mount::apply(fd.as_fd(), attr, recursive).at("bind", &subject)?;
                 fd
             }

@@ -439,11 +439,17 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
     Ok(intent)
 }
 
-fn clone_source(path: &Path, recursive: bool, attr: &crate::plan::Attr, step: &str) -> Result<OwnedFd> {
+fn clone_source(
+    path: &crate::plan::HostPath,
+    recursive: bool,
+    attr: &crate::plan::Attr,
+    step: &str,
+) -> Result<OwnedFd> {
     let subject = path.display().to_string();
-    let fd = sys::clone_tree(None, &subject, recursive)
-        .at(step, &subject)
-        .map_err(|e| e.hint("the source of a mount of config.json, looked up on the host, or the rootfs"))?;
+    let fd = mount::clone_host(path, recursive).at(step, &subject).map_err(|e| match e.errno() {
+        Some(Errno::EXDEV) => e.hint(mount::LEADS_OUT),
+        _ => e.hint("the source of a mount of config.json, looked up on the host, or the rootfs"),
+    })?;
     mount::apply(fd.as_fd(), attr, recursive).at(step, format!("{subject} ({})", attr.words()))?;
     Ok(fd)
 }

@@ -5,7 +5,7 @@
 //! done next is done to the descriptor. Where openat2 answers ENOSYS (also on new kernels, under a systemd unit with
 //! RestrictSUIDSGID=yes), a walk without any link takes its place: it refuses more, never less.
 
-use crate::plan::{Attr, attr};
+use crate::plan::{Attr, HostPath, attr};
 use crate::sys::{self, MountAttr};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -14,6 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 type Res<T> = std::result::Result<T, Errno>;
+
+/// What to say of a source that a link takes out of the bundle.
+pub const LEADS_OUT: &str = "a link leads out of the bundle; an operator allows that with the policy key hostPaths, in a file given to --policy";
 
 /// Opens a path as the container will see it. `links`: whether symbolic links may be on the way (they stay inside).
 pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: bool) -> Res<OwnedFd> {
@@ -74,6 +77,30 @@ pub fn is_dir(fd: BorrowedFd<'_>) -> Res<bool> {
 }
 
 const PATH_ONLY: OFlag = OFlag::O_PATH;
+
+/// A detached copy of a mount of the host that the bundle names. Where it must stay within a directory, links that lead
+/// out of it are refused at the moment of use, so nothing is looked up twice.
+pub fn clone_host(path: &HostPath, recursive: bool) -> Res<OwnedFd> {
+    let Some(base) = &path.within else {
+        return sys::clone_tree(None, path.path.to_str().ok_or(Errno::EILSEQ)?, recursive);
+    };
+    let dir = openat(nix::fcntl::AT_FDCWD, base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let inside = path.path.strip_prefix(base).map_err(|_| Errno::EXDEV)?;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    let mut found = openat2(&dir, inside, how);
+    for _ in 0..128 {
+        match found {
+            Err(Errno::EAGAIN) => found = openat2(&dir, inside, how),
+            _ => break,
+        }
+    }
+    let fd = match found {
+        Err(Errno::ENOSYS) => walk(dir.as_fd(), inside, OFlag::O_PATH)?,
+        other => other?,
+    };
+    sys::clone_tree(Some(fd.as_fd()), "", recursive)
+}
 
 /// A directory inside the root, made if it is missing.
 pub fn make_dir(root: BorrowedFd<'_>, path: &Path, links: bool) -> Res<OwnedFd> {

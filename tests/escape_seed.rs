@@ -90,7 +90,7 @@ fn a_bundle_cannot_be_root_in_a_directory_of_the_host() {
     assert!(err.contains("mounts[0].options") && err.contains("mounts.idmap"), "{err}");
     assert!(!host.path().join("new").exists());
     let allowed =
-        with(attack().operator(json!({ "extends": "strict", "name": "mine", "mounts": { "idmap": "allow" } })));
+        with(attack().operator(json!({ "extends": "strict", "name": "mine", "mounts": { "idmap": "allow" }, "hostPaths": { "beyond": "allow" } })));
     let out = allowed.run();
     if text(&out.stderr).contains("cannot be idmapped") {
         return skip(name, "this file system cannot be idmapped: no control");
@@ -117,7 +117,7 @@ fn the_files_of_the_kernel_appear_only_where_they_are_masked() {
         assert!(err.contains("mounts.kernelFiles"), "{mount}: {err}");
     }
     // Control: there, nothing is masked, and the host's processes are seen.
-    let loose = json!({ "extends": "strict", "name": "loose", "mounts": { "kernelFiles": "allow" } });
+    let loose = json!({ "extends": "strict", "name": "loose", "mounts": { "kernelFiles": "allow" }, "hostPaths": { "beyond": "allow" } });
     let mut bundle = Bundle::shell("wc -c </mnt/interrupts; wc -c </proc/interrupts").operator(loose.clone());
     bundle.config["mounts"] = json!([mounts[0]]);
     let sizes = ok(&bundle.run());
@@ -207,4 +207,55 @@ fn a_pid_file_is_not_written_through_a_link_of_others() {
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     // Control: the file was written.
     assert!(fs::read_to_string(&pid).unwrap().parse::<i32>().is_ok());
+}
+
+#[test]
+fn a_bundle_names_nothing_of_the_host_outside_itself() {
+    let name = "a_bundle_names_nothing_of_the_host_outside_itself";
+    need_root!(name);
+    // A directory that is root's alone, with a program in it: as a rootfs it would be idmapped, and so read.
+    let host = scratch();
+    make_rootfs(host.path());
+    fs::write(host.path().join("secret"), "mine").unwrap();
+    fs::set_permissions(host.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let loose =
+        || Bundle::shell("cat /secret").operator(json!({ "extends": "strict", "hostPaths": { "beyond": "allow" } }));
+    let rooted = |mut bundle: Bundle| {
+        bundle.config["root"]["path"] = json!(host.path());
+        bundle
+    };
+    let err = failed(&rooted(Bundle::shell("cat /secret")).run());
+    assert!(err.contains("root.path") && err.contains("hostPaths"), "{err}");
+    assert_eq!(ok(&rooted(loose()).run()), "mine");
+
+    // As a volume: outright, by .., and through links of the bundle, at the end or on the way.
+    let attack = |bundle: Bundle, source: &str| {
+        let mut bundle = bundle;
+        fs::create_dir(bundle.path().join("in")).unwrap();
+        fs::write(bundle.path().join("in/own"), "own").unwrap();
+        symlink(host.path(), bundle.path().join("last")).unwrap();
+        symlink(host.path().parent().unwrap(), bundle.path().join("way")).unwrap();
+        symlink("in", bundle.path().join("inside")).unwrap();
+        bundle.config["process"]["args"] = json!(["ls", "/mnt"]);
+        bundle.config["mounts"] = json!([{ "destination": "/mnt", "source": source, "options": ["bind"] }]);
+        bundle.run()
+    };
+    let direct = host.path().display().to_string();
+    let leaf = host.path().file_name().unwrap().to_string_lossy().into_owned();
+    for source in [&direct, &format!("../{leaf}"), &format!("in/../../{leaf}")] {
+        let err = failed(&attack(Bundle::silent(&[]), source));
+        assert!(err.contains("mounts[0].source") && err.contains("hostPaths"), "{source}: {err}");
+    }
+    for source in ["last", &format!("way/{leaf}")] {
+        let err = failed(&attack(Bundle::silent(&[]), source));
+        assert!(err.contains("EXDEV") && err.contains("leads out of the bundle"), "{source}: {err}");
+        // The control: the operator allows it, and the kernel's own rights are all that is left.
+        let out = attack(loose(), source);
+        assert!(text(&out.stderr).contains("Permission denied") || out.status.success(), "{}", text(&out.stderr));
+    }
+    // What lies in the bundle is the bundle's, also through a link that stays inside.
+    for source in ["in", "inside", "./in/../in"] {
+        assert_eq!(ok(&attack(Bundle::silent(&[]), source)), "own\n", "{source}");
+    }
 }

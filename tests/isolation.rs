@@ -387,7 +387,8 @@ fn no_mount_is_the_hosts() {
     // The controls: the host's own table, and one directory of the host bound in.
     let own = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(foreign(&own, Path::new("/nowhere")).len() >= own.lines().count() / 2);
-    let mut bundle = Bundle::silent(&["sh"]);
+    let mut bundle =
+        Bundle::silent(&["sh"]).operator(json!({ "extends": "strict", "hostPaths": { "allowed": ["/usr"] } }));
     bundle.config["mounts"] = json!([{ "destination": "/mnt", "source": "/usr", "options": ["bind", "ro"] }]);
     let table = Talk::with(&bundle).ask("cat /proc/self/mountinfo");
     let found = foreign(&table, &bundle.rootfs());

@@ -120,15 +120,16 @@ fn the_ids_are_the_users_own() {
         assert_eq!(fields, [&map[..], &map, &[setgroups]].concat(), "uid {}", caller.uid);
         // On the host its files are the user's, or those of a subordinate id.
         let shared = caller.own_dir("shared");
+        let policy = caller.strict_with_host_paths();
         let mut config = silent("touch /mnt/mine; stat -c %u /mnt/mine");
         config["mounts"] =
             json!([{ "destination": "/mnt", "type": "none", "source": shared, "options": ["rbind", "rw"] }]);
-        assert_eq!(ok(&caller.run(&[], &config)), "0\n");
+        assert_eq!(ok(&caller.run(&["--policy", &policy], &config)), "0\n");
         assert_eq!(std::fs::metadata(shared.join("mine")).unwrap().uid(), caller.uid);
         config["process"]["user"] = json!({ "uid": 1234, "gid": 1234 });
         config["process"]["args"] = json!(["sh", "-c", "id -u; id -g; touch /mnt/other"]);
         std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        assert_eq!(ok(&caller.run(&[], &config)), "1234\n1234\n");
+        assert_eq!(ok(&caller.run(&["--policy", &policy], &config)), "1234\n1234\n");
         // 0 is the user, 1.. are 100000..; with a single id any number inside is the user.
         let outside = if ranged { 100_000 + 1233 } else { caller.uid };
         assert_eq!(std::fs::metadata(shared.join("other")).unwrap().uid(), outside);

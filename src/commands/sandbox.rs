@@ -51,6 +51,7 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
     let mut policy = Policy::load(global.policy.as_deref().unwrap_or("strict"))?;
     // The one who typed --rw means that path; in a bundle of somebody else the same option would be a way to the host.
     policy.mounts.idmap = Above::Allow;
+    policy.host_paths.beyond = Above::Allow;
     let terminal = isatty(std::io::stdin()).unwrap_or(false) && isatty(std::io::stdout()).unwrap_or(false);
     if let Some(dir) = &args.emit_bundle {
         std::fs::create_dir_all(dir).at("--emit-bundle", dir.display().to_string())?;

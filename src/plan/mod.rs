@@ -19,7 +19,7 @@ use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 use std::path::PathBuf;
-pub use step::{Actor, Attr, Caps, Device, Filter, Hook, IdMap, Moment, Ns, Source, Step};
+pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Moment, Ns, Source, Step};
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
 pub const CLONE_NEWTIME: u64 = 0x80;

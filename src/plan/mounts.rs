@@ -5,7 +5,7 @@
 //! bind a part of a tree with mounts below); an ordinary user's child looks them up itself, with the same rights.
 
 use super::ids::Ids;
-use super::step::{Attr, Device, Source, Step};
+use super::step::{Attr, Device, HostPath, Source, Step};
 use super::{Draft, Ns, attr, finding};
 use crate::error::{Error, Result};
 use crate::policy::Above;
@@ -36,6 +36,8 @@ struct Wish {
     target: PathBuf,
     fstype: String,
     source: String,
+    /// The source is of our choice (the host's /sys in place of a sysfs), and no wish of the bundle.
+    ours: bool,
     bind: bool,
     recursive: bool,
     idmap: bool,
@@ -109,7 +111,8 @@ fn readonly_root(draft: &mut Draft) -> Result<bool> {
 }
 
 fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<()> {
-    let path = draft.bundle.rootfs.clone();
+    let rootfs = draft.bundle.rootfs.clone();
+    let path = host_path(draft, "root.path", rootfs.clone())?;
     let flags = draft.policy.mounts;
     let mut set = Attr::default();
     if flags.nosuid {
@@ -157,7 +160,7 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
         .hooks()
         .as_ref()
         .is_some_and(|h| h.create_container().as_ref().is_some_and(|l| !l.is_empty()));
-    let at = if hooked { path.clone() } else { "/".into() };
+    let at = if hooked { rootfs } else { "/".into() };
     // Mounts below the rootfs would keep their own flags: a read-only root does not take them along.
     let recursive = !(readonly && flags.recursive_readonly);
     if !draft.host.privileged() {
@@ -546,6 +549,7 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
                 "sysfs shows the network namespace, and this one is not the container's own",
             );
             wish.source = "/sys".into();
+            wish.ours = true;
             wish.recursive = true;
             wish.attr.set_below |= wish.attr.set | attr::RDONLY;
             wish.attr.set |= attr::RDONLY;
@@ -592,7 +596,11 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
 }
 
 fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {
-    let path = draft.bundle.dir.join(&wish.source);
+    let path = if wish.ours {
+        HostPath { path: PathBuf::from(&wish.source), within: None }
+    } else {
+        host_path(draft, &format!("{field}.source"), draft.bundle.dir.join(&wish.source))?
+    };
     let Wish { target, recursive, attr, idmap, .. } = wish;
     if !draft.host.privileged() {
         if idmap {
@@ -610,6 +618,21 @@ fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<(
     }
     view.steps.push(Step::Bind { source: Source::Slot(slot), target, recursive, attr: Attr::default() });
     Ok(())
+}
+
+/// A path of the host that the bundle names: inside the bundle it is resolved without leaving it; outside, the operator
+/// decides (a rootfs at /etc, or a volume at /root, is the host's).
+fn host_path(draft: &Draft, field: &str, path: PathBuf) -> Result<HostPath> {
+    let rule = &draft.policy.host_paths;
+    let plain = normal(&path);
+    if rule.beyond == Above::Allow || rule.allowed.iter().any(|p| plain.starts_with(normal(p))) {
+        return Ok(HostPath { path, within: None });
+    }
+    if plain != draft.bundle.dir && plain.starts_with(&draft.bundle.dir) {
+        return Ok(HostPath { path: plain, within: Some(draft.bundle.dir.clone()) });
+    }
+    let why = "a bundle names nothing of the host outside its own directory";
+    Err(draft.refuse(field, &path.display().to_string(), why, "hostPaths"))
 }
 
 fn is_rootfs(step: &Step) -> bool {
@@ -644,6 +667,7 @@ fn cgroup(draft: &mut Draft, field: &str, mut wish: Wish, view: &mut View) -> Re
         "without a cgroup namespace of its own a writable one would be the host's (CVE-2023-25809)",
     );
     wish.source = mount.display().to_string();
+    wish.ours = true;
     wish.recursive = true;
     wish.attr.set |= attr::RDONLY;
     wish.attr.set_below |= wish.attr.set;

@@ -155,6 +155,28 @@ impl Attr {
     }
 }
 
+/// A path of the host. `within`: it may not lead out of this directory, by whatever link on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPath {
+    /// The path, absolute.
+    pub path: PathBuf,
+    /// Where it must stay.
+    pub within: Option<PathBuf>,
+}
+
+impl HostPath {
+    /// The path in words.
+    pub fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+}
+
+impl Serialize for HostPath {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.path.serialize(s)
+    }
+}
+
 /// Where a bind comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -162,7 +184,7 @@ pub enum Source {
     /// A detached mount that the parent prepared, by the number of its slot.
     Slot(usize),
     /// A path of the host, which the child looks up in its own copy of the host's mounts.
-    Path(PathBuf),
+    Path(HostPath),
 }
 
 /// A device node of the container.
@@ -286,7 +308,7 @@ pub enum Step {
     /// Write the intent record.
     Record,
     /// Copy a mount of the host into a slot, detached.
-    CloneSource { slot: usize, path: PathBuf, recursive: bool, attr: Attr },
+    CloneSource { slot: usize, path: HostPath, recursive: bool, attr: Attr },
     /// Make the cgroup.
     /// `counted`: controllers that no limit needs, enabled where that is possible, so that use can be read.
     MakeCgroup { path: String, controllers: Vec<String>, counted: Vec<String> },
@@ -313,7 +335,7 @@ pub enum Step {
     /// Raise hard rlimits where the config asks for more than we have: (name, soft, hard).
     RaiseRlimits { values: Vec<(String, u64, u64)> },
     /// Copy a mount into a slot with the ids of the child's user namespace.
-    Idmap { slot: usize, path: PathBuf, recursive: bool, attr: Attr },
+    Idmap { slot: usize, path: HostPath, recursive: bool, attr: Attr },
     /// Run hooks in the runtime's namespaces.
     Hooks { moment: Moment, hooks: Vec<Hook> },
     /// Let the child go on, with the descriptors made for it.

@@ -51,6 +51,8 @@ pub struct Policy {
     pub readonly_root: Flag,
     /// Flags and fillings of mounts.
     pub mounts: Mounts,
+    /// What of the host a bundle may name, as its rootfs or as the source of a bind, beyond its own directory.
+    pub host_paths: HostPaths,
     /// `linux.maskedPaths` that are masked whatever the config lists.
     pub masked_paths: Vec<String>,
     /// `linux.readonlyPaths` that are read-only whatever the config lists.
@@ -142,6 +144,16 @@ pub struct Mounts {
     pub idmap: Above,
     /// A procfs or sysfs beside /proc and /sys, or the host's procfs: no mask reaches there.
     pub kernel_files: Above,
+}
+
+/// Rules for paths of the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPaths {
+    /// Directories and files of the host that every bundle may name, and what is below them.
+    pub allowed: Vec<std::path::PathBuf>,
+    /// Everything else.
+    pub beyond: Above,
 }
 
 /// Limits for a config that sets none. Absent: none.

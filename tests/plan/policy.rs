@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The keys whose ceiling is a refusal.
-const REFUSING: [&str; 9] = [
+const REFUSING: [&str; 11] = [
     "namespaces.joined",
     "hostRootMapped",
     "callerGroups",
+    "hostPaths.allowed",
+    "hostPaths.beyond",
     "mounts.idmap",
     "mounts.kernelFiles",
     "propagation",
@@ -76,7 +78,8 @@ fn rules() -> Vec<Rule> {
         json!({ "linux": { "namespaces": [{ "type": "mount" }, { "type": "network", "path": "/run/netns/x" }] } });
     let root = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
     let mapped = json!({ "linux": { "uidMappings": root, "gidMappings": root, "namespaces": [{ "type": "user" }] } });
-    let bind = |options: &[&str]| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": "/srv", "options": options }] });
+    let bind = |options: &[&str]| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": "volume", "options": options }] });
+    let outside = |source: &str| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": source, "options": ["bind"] }] });
     let tmp = json!({ "mounts": [{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" }] });
     let grouped = || Host { groups: vec![1000, 27], ..single() };
     vec![
@@ -198,12 +201,12 @@ fn rules() -> Vec<Rule> {
             config: usual(bind(&["bind", "ro"])),
             host: v2,
             strict: |r| {
-                has(r, &["open_tree: /srv into", "(ro,nosuid,nodev)"])
+                has(r, &["open_tree: /bundle/volume into", "(ro,nosuid,nodev)"])
                     && has(r, &["finding mounts mounts", "/data nosuid,nodev"])
             },
             loosened: json!({ "mounts": { "nosuid": false } }),
             then: |r| {
-                has(r, &["open_tree: /srv into", "(ro,nodev)"])
+                has(r, &["open_tree: /bundle/volume into", "(ro,nodev)"])
                     && has(r, &["idmapped mount: /bundle/rootfs", "(rnodev)"])
             },
         },
@@ -212,12 +215,12 @@ fn rules() -> Vec<Rule> {
             config: usual(bind(&["bind", "ro"])),
             host: v2,
             strict: |r| {
-                has(r, &["open_tree: /srv into", "(ro,nosuid,nodev)"])
+                has(r, &["open_tree: /bundle/volume into", "(ro,nosuid,nodev)"])
                     && has(r, &["finding mounts root", "rnosuid,rnodev"])
             },
             loosened: json!({ "mounts": { "nodev": false } }),
             then: |r| {
-                has(r, &["open_tree: /srv into", "(ro,nosuid)"])
+                has(r, &["open_tree: /bundle/volume into", "(ro,nosuid)"])
                     && has(r, &["idmapped mount: /bundle/rootfs", "(rnosuid)"])
             },
         },
@@ -237,11 +240,27 @@ fn rules() -> Vec<Rule> {
             config: usual(bind(&["rbind", "ro", "nosuid", "nodev"])),
             host: v2,
             strict: |r| {
-                has(r, &["open_tree: /srv and below", "(rro,rnosuid,rnodev)"])
+                has(r, &["open_tree: /bundle/volume and below", "(rro,rnosuid,rnodev)"])
                     && has(r, &["finding mounts mounts", "/data rro,"])
             },
             loosened: json!({ "mounts": { "recursiveReadonly": false } }),
-            then: |r| has(r, &["open_tree: /srv and below", "(ro,rnosuid,rnodev)"]),
+            then: |r| has(r, &["open_tree: /bundle/volume and below", "(ro,rnosuid,rnodev)"]),
+        },
+        Rule {
+            key: "hostPaths.allowed",
+            config: usual(outside("/srv/data")),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].source", "/srv/data", "outside its own directory", "hostPaths"]),
+            loosened: json!({ "hostPaths": { "allowed": ["/srv"] } }),
+            then: |r| has(r, &["open_tree", "/srv/data"]),
+        },
+        Rule {
+            key: "hostPaths.beyond",
+            config: usual(outside("../../srv")),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].source", "hostPaths"]),
+            loosened: json!({ "hostPaths": { "beyond": "allow" } }),
+            then: |r| has(r, &["open_tree", "/srv"]),
         },
         Rule {
             key: "mounts.idmap",
@@ -249,14 +268,14 @@ fn rules() -> Vec<Rule> {
             host: v2,
             strict: |r| refused(r, &["mounts[0].options", "idmap", "mounts.idmap"]),
             loosened: json!({ "mounts": { "idmap": "allow" } }),
-            then: |r| has(r, &["idmapped mount: /srv into slot 1", "(nosuid,nodev)"]),
+            then: |r| has(r, &["idmapped mount: /bundle/volume into slot 1", "(nosuid,nodev)"]),
         },
         Rule {
             key: "mounts.kernelFiles",
             config: usual(json!({ "mounts": [{ "destination": "/mnt", "type": "proc", "source": "proc" }] })),
             host: v2,
             strict: |r| refused(r, &["mounts[0].destination", "/mnt", "mounts.kernelFiles"]),
-            loosened: json!({ "mounts": { "kernelFiles": "allow" } }),
+            loosened: json!({ "mounts": { "kernelFiles": "allow" }, "hostPaths": { "beyond": "allow" } }),
             then: |r| has(r, &["mount: proc on /mnt"]),
         },
         Rule {
@@ -462,7 +481,8 @@ fn a_writable_volume_says_whose_it_must_be() {
 fn a_bind_cannot_call_itself_devpts_to_keep_its_devices() {
     for (fstype, target) in [("devpts", "/data"), ("tmpfs", "/dev")] {
         let mounts = json!([{ "destination": target, "type": fstype, "source": "/dev", "options": ["rbind"] }]);
-        let plan = attempt(&("usual", json!({ "mounts": mounts })), &Policy::load("strict").unwrap(), v2());
+        let policy = operator(json!({ "hostPaths": { "allowed": ["/dev"] } }));
+        let plan = attempt(&("usual", json!({ "mounts": mounts })), &policy, v2());
         assert!(has(&plan, &["open_tree: /dev and below into slot 1", "rnodev"]), "{fstype}: {:?}", lines(&plan));
     }
 }
@@ -470,10 +490,10 @@ fn a_bind_cannot_call_itself_devpts_to_keep_its_devices() {
 #[test]
 fn a_flag_that_the_policy_wants_cannot_be_cleared_below() {
     let mounts =
-        json!([{ "destination": "/data", "type": "none", "source": "/srv", "options": ["rbind", "rsuid", "rdev"] }]);
+        json!([{ "destination": "/data", "type": "none", "source": "volume", "options": ["rbind", "rsuid", "rdev"] }]);
     let plan = attempt(&("usual", json!({ "mounts": mounts })), &Policy::load("strict").unwrap(), v2()).unwrap();
     let attr = plan.steps.iter().find_map(|s| match s {
-        plan::Step::CloneSource { path, attr, .. } if path.ends_with("srv") => Some(*attr),
+        plan::Step::CloneSource { path, attr, .. } if path.path.ends_with("volume") => Some(*attr),
         _ => None,
     });
     let (attr, both) = (attr.unwrap(), plan::attr::NOSUID | plan::attr::NODEV);
