@@ -345,7 +345,7 @@ pub struct Sandbox {
     /// The host name inside
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     pub hostname: String,
-    /// Write the bundle to this directory and run nothing
+    /// Write the bundle to this directory, with the policy that lets it name the host's paths, and run nothing
     #[arg(long, value_name = "DIR", conflicts_with = "explain")]
     pub emit_bundle: Option<PathBuf>,
     /// Show the plan and run nothing

@@ -313,7 +313,14 @@ fn finding(config: &Value, caller: &Caller, what: &str) -> bool {
     std::fs::create_dir_all(&bundle).unwrap();
     std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     let status = caller
-        .command(&["create", "--bundle", &bundle.display().to_string(), "box"])
+        .command(&[
+            "--policy",
+            &caller.strict_with_host_paths(),
+            "create",
+            "--bundle",
+            &bundle.display().to_string(),
+            "box",
+        ])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()

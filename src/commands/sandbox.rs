@@ -60,9 +60,12 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
                 .hint("nothing is overwritten: name another"));
         }
         // Half a bundle would be in the way of the next attempt.
-        return write_bundle(dir, &args, terminal).map(|()| 0).inspect_err(|_| {
+        write_bundle(dir, &args, terminal).and_then(|()| write_policy(dir)).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(dir.join("rootfs"));
-        });
+        })?;
+        let shown = dir.display();
+        println!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME");
+        return Ok(0);
     }
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create_named("sandbox-")?;
@@ -109,6 +112,23 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
         interactive: true,
     };
     perform(global, request)
+}
+
+/// A bundle may not name paths of the host by itself, so the operator's word for exactly these goes beside it.
+fn write_policy(bundle: &Path) -> Result<()> {
+    let text = std::fs::read(bundle.join("config.json")).at("sandbox", "config.json")?;
+    let config: Value =
+        serde_json::from_slice(&text).map_err(|e| Error::new("sandbox", "config.json", e.to_string()))?;
+    let option = |m: &Value, word: &str| m["options"].as_array().is_some_and(|l| l.iter().any(|o| o == word));
+    let mounts = config["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let allowed: Vec<&Value> = mounts.iter().filter(|m| option(m, "rbind")).map(|m| &m["source"]).collect();
+    let mut policy = json!({ "extends": "strict", "name": "sandbox", "hostPaths": { "allowed": allowed } });
+    if mounts.iter().any(|m| option(m, "idmap")) {
+        policy["mounts"] = json!({ "idmap": "allow" });
+    }
+    let text =
+        serde_json::to_string_pretty(&policy).map_err(|e| Error::new("sandbox", "policy.json", e.to_string()))?;
+    std::fs::write(bundle.join("policy.json"), text + "\n").at("sandbox", "policy.json")
 }
 
 fn dir(path: &Path) -> Result<()> {

@@ -596,7 +596,9 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
 }
 
 fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {
-    let path = if wish.ours {
+    // The host's /sys on /sys, read-only, is what stockade gives by itself where a fresh sysfs is impossible.
+    let sysfs = wish.source == "/sys" && wish.target == Path::new("/sys") && wish.attr.set & attr::RDONLY != 0;
+    let path = if wish.ours || sysfs {
         HostPath { path: PathBuf::from(&wish.source), within: None }
     } else {
         host_path(draft, &format!("{field}.source"), draft.bundle.dir.join(&wish.source))?
