@@ -187,7 +187,10 @@ fn a_caller_that_ignores_its_children_gets_their_status_all_the_same() {
     assert_ne!(u64::from_str_radix(mask, 16).unwrap() & (1 << 16), 0, "env does not ignore SIGCHLD: {said}");
     let out = ignoring(&words);
     if !is_root() && text(&out.stderr).contains("user namespace") {
-        return skip("a_caller_that_ignores_its_children", "no user namespaces for this user");
+        return skip(
+            "a_caller_that_ignores_its_children_gets_their_status_all_the_same",
+            "no user namespaces for this user",
+        );
     }
     assert_eq!(out.status.code(), Some(7), "{}", text(&out.stderr));
 }

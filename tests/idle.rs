@@ -18,10 +18,10 @@ fn look(pid: u32) -> Option<(char, u64)> {
 #[test]
 fn a_foreground_run_sleeps_while_its_workload_does() {
     if !is_root() {
-        return skip("idle", "needs root");
+        return skip("a_foreground_run_sleeps_while_its_workload_does", "needs root");
     }
     if look(std::process::id()).is_none() {
-        return skip("idle", "this kernel has no /proc/PID/schedstat");
+        return skip("a_foreground_run_sleeps_while_its_workload_does", "this kernel has no /proc/PID/schedstat");
     }
     let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
     bundle.write();
