@@ -97,11 +97,11 @@ fn given(draft: &mut Draft, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
         // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
         let root = host.privileged() || (host.uid == 0 && host.initial_userns);
         let refused = root && draft.policy.host_root_mapped != Above::Allow;
-        if let Some(map) = maps.iter().find(|m| m.outside == 0).filter(|_| refused) {
+        if let Some(map) = maps.iter().find(|m| m.outside < BLOCK).filter(|_| refused) {
             return Err(draft.refuse(
                 field,
-                &format!("host id 0 as {} inside", map.inside),
-                "root of the host would be an id of the container",
+                &format!("host id {} as {} inside", map.outside, map.inside),
+                "root or another user of the host would be an id of the container (65536 and above are free for it)",
                 "hostRootMapped",
             ));
         }

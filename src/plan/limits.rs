@@ -34,6 +34,7 @@ pub struct Limits {
 pub fn decide(draft: &mut Draft) -> Result<Limits> {
     let resources = draft.bundle.spec.linux().as_ref().and_then(|l| l.resources().clone()).unwrap_or_default();
     let mut wanted = asked(&resources)?;
+    cap(draft, &mut wanted)?;
     fill(draft, &mut wanted);
 
     let cgroup = draft.host.cgroup.clone();
@@ -111,6 +112,51 @@ fn remedy(draft: &Draft) -> String {
     "remove the limit, or boot with systemd.unified_cgroup_hierarchy=1 for a pure cgroup v2 host".into()
 }
 
+/// No limit at all is a wish like another, and above the ceiling where the policy has a limit of its own.
+fn cap(draft: &mut Draft, wanted: &mut Vec<Wanted>) -> Result<()> {
+    let policy = draft.policy.limits;
+    let rule = draft.policy.unlimited;
+    if rule == Above::Allow {
+        return Ok(());
+    }
+    let mut kept = Vec::with_capacity(wanted.len());
+    for want in wanted.drain(..) {
+        let capped = match want.file.as_str() {
+            "memory.max" | "memory.swap.max" => policy.memory.is_some(),
+            "pids.max" => policy.pids.is_some(),
+            "cpu.max" => policy.cpus.is_some() && want.field != Some("linux.resources.cpu.period"),
+            _ => false,
+        };
+        if !capped || !want.value.starts_with("max") {
+            kept.push(want);
+            continue;
+        }
+        let field = want.field.unwrap_or("linux.resources");
+        if rule == Above::Refuse {
+            return Err(draft.refuse(field, "no limit", "resources of the host are finite", "unlimited"));
+        }
+        draft.find("unlimited", field, "no limit", "the policy's limit", "resources of the host are finite");
+    }
+    *wanted = kept;
+    Ok(())
+}
+
+/// `process.oomScoreAdj`: below 0, others die first when memory is short.
+pub fn oom_score_adj(draft: &mut Draft, process: &Process) -> Result<Option<i32>> {
+    let field = "process.oomScoreAdj";
+    let why = "other processes of the host would die in its place";
+    match process.oom_score_adj() {
+        Some(n) if n < 0 && draft.policy.unlimited == Above::Refuse => {
+            Err(draft.refuse(field, &n.to_string(), why, "unlimited"))
+        }
+        Some(n) if n < 0 && draft.policy.unlimited == Above::Tighten => {
+            draft.find("unlimited", field, &n.to_string(), "0", why);
+            Ok(Some(0))
+        }
+        other => Ok(other),
+    }
+}
+
 fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
     let has = |wanted: &[Wanted], file: &str| wanted.iter().any(|w| w.file == file);
     let policy = draft.policy.limits;
@@ -182,7 +228,18 @@ fn path(draft: &Draft) -> Result<String> {
 
 /// The device program: the config's rules, the nodes that it asks for, and the specification's defaults.
 fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Result<Option<Vec<device::Rule>>> {
-    let asked = resources.devices().clone().unwrap_or_default();
+    let mut asked = resources.devices().clone().unwrap_or_default();
+    if draft.policy.devices != Above::Allow && asked.iter().any(|r| r.allow()) {
+        let given = "only the specification's own devices";
+        draft.find(
+            "devices",
+            "linux.resources.devices",
+            "rules that allow more",
+            given,
+            "no other node is in the container",
+        );
+        asked.retain(|r| !r.allow());
+    }
     let mut rules = device::from_oci(&asked)?;
     if draft.host.privileged() && draft.host.initial_userns && cgroup {
         for node in draft.bundle.spec.linux().iter().flat_map(|l| l.devices().iter().flatten()) {

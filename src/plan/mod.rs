@@ -227,7 +227,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
     }
     steps.append(&mut cgroup_steps);
-    if let Some(value) = process.oom_score_adj() {
+    if let Some(value) = limits::oom_score_adj(&mut draft, &process)? {
         steps.push(Step::OomScoreAdj { value });
     }
     if let Some(step) = limits.raise {

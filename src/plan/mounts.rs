@@ -500,6 +500,10 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
         {
             add |= attr::NOEXEC;
         }
+        if rule.kernel_files != Above::Allow && !wish.bind && matches!(wish.fstype.as_str(), "cgroup" | "cgroup2") {
+            // Its own limits are files in there, and an ordinary user's root owns them.
+            add |= attr::RDONLY;
+        }
         let before = wish.attr;
         wish.attr.set |= add;
         wish.attr.clear &= !add;

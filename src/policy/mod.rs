@@ -37,7 +37,7 @@ pub struct Policy {
     pub about: String,
     /// Namespaces.
     pub namespaces: Namespaces,
-    /// An id map that reaches host id 0.
+    /// An id map of root's that reaches host id 0, or another id below 65536, where the host's own users are.
     pub host_root_mapped: Above,
     /// The supplementary groups of the caller stay in effect (a user namespace with a single id).
     pub caller_groups: Above,
@@ -65,6 +65,8 @@ pub struct Policy {
     pub hooks: Above,
     /// Limits for a config that sets none.
     pub limits: Limits,
+    /// A config that lifts one of those limits (-1), or shields itself from the OOM killer (oomScoreAdj below 0).
+    pub unlimited: Above,
     /// rlimits for a config that does not name them: name -> [soft, hard].
     pub rlimits: BTreeMap<String, [u64; 2]>,
     /// A new session keyring (keyrings(7)): keyrings are not namespaced.

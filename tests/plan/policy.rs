@@ -326,6 +326,27 @@ fn rules() -> Vec<Rule> {
             then: |r| has(r, &["createRuntime: /bin/hook"]),
         },
         Rule {
+            key: "unlimited",
+            config: usual(json!({
+                "process": { "oomScoreAdj": -1000 },
+                "linux": { "resources": { "memory": { "limit": -1, "swap": -1 }, "pids": { "limit": -1 }, "cpu": { "quota": -1 } } }
+            })),
+            host: v2,
+            strict: |r| {
+                has(
+                    r,
+                    &["limits", "memory.max=1073741824", "memory.swap.max=0", "pids.max=512", "cpu.max=100000 100000"],
+                ) && has(r, &["finding unlimited linux.resources.pids.limit"])
+                    && has(r, &["oom_score_adj: 0"])
+                    && has(r, &["finding unlimited process.oomScoreAdj -1000"])
+            },
+            loosened: json!({ "unlimited": "allow" }),
+            then: |r| {
+                has(r, &["limits", "memory.max=max", "memory.swap.max=max", "pids.max=max", "cpu.max=max"])
+                    && has(r, &["oom_score_adj: -1000"])
+            },
+        },
+        Rule {
             key: "limits.memory",
             config: silent(),
             host: v2,
@@ -498,4 +519,45 @@ fn a_flag_that_the_policy_wants_cannot_be_cleared_below() {
     });
     let (attr, both) = (attr.unwrap(), plan::attr::NOSUID | plan::attr::NODEV);
     assert_eq!((attr.set_below & both, attr.clear_below & both), (both, 0));
+}
+
+#[test]
+fn ids_of_the_hosts_own_users_are_not_the_containers() {
+    let strict = Policy::load("strict").unwrap();
+    let mapped = |first: u32| {
+        let map = json!([{ "containerID": 0, "hostID": first, "size": 1 }]);
+        let linux = json!({ "uidMappings": map, "gidMappings": map, "namespaces": [{ "type": "user" }] });
+        ("usual", json!({ "linux": linux }))
+    };
+    for user in [0, 1000, 65_535] {
+        let word = format!("host id {user}");
+        assert!(refused(&attempt(&mapped(user), &strict, v2()), &["linux.uidMappings", &word, "hostRootMapped"]));
+    }
+    assert!(attempt(&mapped(700_000), &strict, v2()).is_ok());
+    // An ordinary user may map what is its own.
+    assert!(attempt(&mapped(1000), &strict, single()).is_ok());
+}
+
+#[test]
+fn the_cgroup_tree_inside_is_read_only_whatever_the_bundle_says() {
+    let mounts = json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }]);
+    let config = ("usual", json!({ "mounts": mounts }));
+    let readonly = |policy: &str| {
+        let plan = attempt(&config, &Policy::load(policy).unwrap(), v2());
+        assert!(has(&plan, &["mount: cgroup2 on /sys/fs/cgroup"]), "{:?}", lines(&plan));
+        has(&plan, &["mount: cgroup2 on /sys/fs/cgroup", "(ro"])
+    };
+    assert!(readonly("strict") && !readonly("oci"));
+}
+
+#[test]
+fn device_rules_of_a_bundle_only_take_away() {
+    let rules = json!([{ "allow": true, "access": "rwm" }, { "allow": false, "type": "c", "major": 1, "minor": 3, "access": "w" }]);
+    let config = ("usual", json!({ "linux": { "resources": { "devices": rules } } }));
+    let allowed = |policy: &str| {
+        let plan = attempt(&config, &Policy::load(policy).unwrap(), v2());
+        assert!(has(&plan, &["device program", "deny c 1:3 w"]), "{:?}", lines(&plan));
+        has(&plan, &["device program", "allow a *:* rwm"])
+    };
+    assert!(!allowed("strict") && allowed("oci"));
 }
