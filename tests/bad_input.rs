@@ -18,8 +18,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// An answer is due within a second; ten on a machine that does other things.
-const DUE: Duration = Duration::from_secs(10);
+/// An answer is due within a second; ten on a machine that does other things, and more where every instruction of a debug
+/// build is emulated.
+fn due() -> Duration {
+    Duration::from_secs(if emulated() { 60 } else { 10 })
+}
+
+/// Whether this is the test machine of tests/vm.
+fn emulated() -> bool {
+    Path::new("/mnt/ext4").is_dir() && Path::new("/mnt/rootfs").is_dir()
+}
 
 /// A bundle and a command line, to be spoilt.
 struct Input {
@@ -198,7 +206,7 @@ impl Input {
             .stderr(own("stderr"))
             .spawn()
             .unwrap();
-        let end = Instant::now() + DUE;
+        let end = Instant::now() + due();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
@@ -363,7 +371,7 @@ impl Case {
             }
         }
         // A process that was killed goes when the kernel comes to it.
-        let end = Instant::now() + DUE;
+        let end = Instant::now() + due();
         loop {
             let left = input.left();
             if left.is_empty() {
@@ -396,6 +404,11 @@ fn judge(group: &str, cases: Vec<Case>, user: bool) {
     }
     if !user && !is_root() {
         return skip(group, "needs root");
+    }
+    // Hundreds of launches are half an hour there. What is the same on every kernel is judged natively.
+    let differs = ["mounts", "limits", "image"].iter().any(|t| group.starts_with(t));
+    if emulated() && (user || !differs) {
+        return skip(group, "the test machine is slow: only mounts, limits and image are judged there, as root");
     }
     let mut names = HashSet::new();
     let mut wrong = vec![];
@@ -1096,7 +1109,7 @@ fn limits() -> Vec<Case> {
         .oci(),
     ];
     if controllers(&["memory"]) {
-        skip("limits: a limit that nobody enforces", "this host has the memory controller");
+        println!("a limit that nobody enforces: not a case on a host that has the memory controller");
     } else {
         cases.push(case(
             "a limit that nobody enforces",
