@@ -232,7 +232,7 @@ fn check_strict(plan: &Plan, host: &Host) {
 }
 
 /// The kernel's own checks of a filter (seccomp_check_filter, bpf_check_classic), in short.
-pub fn well_formed(program: &[plan::step::libc_free::SockFilter]) {
+pub fn well_formed(program: &[plan::step::SockFilter]) {
     assert!(!program.is_empty() && program.len() <= 4096, "{} instructions", program.len());
     for (at, insn) in program.iter().enumerate() {
         let left = program.len() - 1 - at;
@@ -250,7 +250,7 @@ pub fn well_formed(program: &[plan::step::libc_free::SockFilter]) {
 }
 
 /// Runs a program over a `struct seccomp_data`. It has no loops, because jumps only go forward.
-fn run(program: &[plan::step::libc_free::SockFilter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+fn run(program: &[plan::step::SockFilter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     let mut data = [0u32; 16];
     (data[0], data[1]) = (nr, arch);
     for (i, arg) in args.iter().enumerate() {
@@ -276,7 +276,7 @@ fn run(program: &[plan::step::libc_free::SockFilter], arch: u32, nr: u32, args: 
 }
 
 /// A program is well-formed and says what the profile says, at the numbers and values that the profile is about.
-pub fn compiled(profile: &LinuxSeccomp, program: &[plan::step::libc_free::SockFilter]) {
+pub fn compiled(profile: &LinuxSeccomp, program: &[plan::step::SockFilter]) {
     well_formed(program);
     let native = Abi::NATIVE.audit();
     let mut calls: Vec<(u32, u32)> = Vec::new();

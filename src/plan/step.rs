@@ -12,6 +12,9 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
 use serde::Serialize;
 use std::path::PathBuf;
 
+/// A classic-BPF instruction: `struct sock_filter` of linux/filter.h.
+pub use libc::sock_filter as SockFilter;
+
 /// A namespace type, in the order in which setns wants them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -277,16 +280,10 @@ pub struct Filter {
     pub flags: u64,
     /// The program.
     #[serde(skip)]
-    pub program: Vec<libc_free::SockFilter>,
+    pub program: Vec<SockFilter>,
     /// What it was compiled from.
     #[serde(skip)]
     pub source: Option<Box<LinuxSeccomp>>,
-}
-
-/// The classic-BPF instruction, under a name of its own so that plans need no `sys`.
-pub mod libc_free {
-    /// `struct sock_filter` of linux/filter.h.
-    pub use libc::sock_filter as SockFilter;
 }
 
 /// Who does a step.
