@@ -336,6 +336,35 @@ fn devices_outside_the_list_are_denied() {
 }
 
 #[test]
+fn an_update_replaces_the_device_program() {
+    let name = "an_update_replaces_the_device_program";
+    need_root!(name);
+    let script = "mknod /dev/shm/k c 1 11; while :; do ( exec 3</dev/shm/k ) 2>/dev/null && echo open || echo shut; usleep 20000; done >/dev/shm/log";
+    let mut bundle = Bundle::usual(&["sh", "-c", script]).policy("oci");
+    bundle.config["mounts"][3]["options"] = json!(["mode=1777"]);
+    let caps = json!(["CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_SYSLOG"]);
+    bundle.config["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
+    let (bundle, _) = started(bundle, json!({ "devices": [{ "allow": false, "access": "rwm" }] }));
+    let log = format!("/proc/{}/root/dev/shm/log", bundle.pid());
+    let says = |word: &str| std::fs::read_to_string(&log).is_ok_and(|l| l.lines().last() == Some(word));
+    wait_for("shut", || says("shut"));
+    let update = |rules: Value| {
+        let file = bundle.path().join("r.json");
+        std::fs::write(&file, json!({ "devices": rules }).to_string()).unwrap();
+        ok(&bundle.verb(&["update", "-r", &file.display().to_string(), "box"]));
+    };
+    let deny = json!({ "allow": false, "access": "rwm" });
+    update(json!([deny, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]));
+    wait_for("open", || says("open"));
+    // One that says nothing of devices leaves them; one that denies shuts again, and the defaults stay.
+    update(json!([]));
+    wait_for("still open", || says("open"));
+    update(json!([deny]));
+    wait_for("shut again", || says("shut"));
+    ok(&bundle.delete());
+}
+
+#[test]
 fn a_host_without_controllers_refuses_by_name() {
     let name = "a_host_without_controllers_refuses_by_name";
     need_root!(name);

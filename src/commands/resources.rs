@@ -1,12 +1,13 @@
 //! `update`, `pause`, `resume`, `ps`, `events`: a container's cgroup while it runs.
 
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Group, device};
 use crate::cli::{Events, Global, Ps, Update};
 use crate::error::{Context, Error, Result};
 use crate::observe::{ps, stats};
 use crate::plan::resources::{Wanted, asked};
 use crate::policy::parse_size;
 use crate::state::{Entry, State, Status, Store};
+use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::pread;
@@ -74,6 +75,7 @@ pub fn update(global: &Global, args: &Update) -> Result<i32> {
         let values: Vec<_> = wanted.iter().map(|w| (w.file.clone(), w.value.clone())).collect();
         scope.set(&cgroup::systemd::properties(&values))?;
     }
+    replace_device_program(&group, &resources)?;
     for want in order(&group, wanted) {
         let kept = group.set(&want.file, &want.value).map_err(|e| Error { step: "update".into(), ..e })?;
         if !cgroup::is_kept(&want.value, &kept) {
@@ -81,6 +83,26 @@ pub fn update(global: &Global, args: &Update) -> Result<i32> {
         }
     }
     Ok(0)
+}
+
+/// New device rules take the place of the old ones in one step: there is no moment without a program. An update that
+/// says nothing of devices leaves them as they are.
+fn replace_device_program(group: &Group, resources: &LinuxResources) -> Result<()> {
+    let asked = resources.devices().clone().unwrap_or_default();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let mut rules = device::from_oci(&asked)?;
+    rules.extend(device::defaults());
+    let program = device::program(&rules)?;
+    let step = "device program";
+    let attached = sys::bpf_prog_query_device(group.fd()).at(step, "query")?;
+    let old = match attached.first() {
+        Some(id) => Some(sys::bpf_prog_get_fd_by_id(*id).at(step, id.to_string())?),
+        None => None,
+    };
+    let loaded = sys::bpf_prog_load_device(&program, None).at(step, format!("{} instructions", program.len()))?;
+    sys::bpf_prog_attach_device(group.fd(), loaded.as_fd(), old.as_ref().map(AsFd::as_fd)).at(step, "replace")
 }
 
 fn read_resources(path: &str) -> Result<LinuxResources> {
