@@ -229,6 +229,8 @@ fn path(draft: &Draft) -> Result<String> {
 /// The device program: the config's rules, the nodes that it asks for, and the specification's defaults.
 fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Result<Option<Vec<device::Rule>>> {
     let mut asked = resources.devices().clone().unwrap_or_default();
+    // Also what is left out below must mean something.
+    device::from_oci(&asked)?;
     if draft.policy.devices != Above::Allow && asked.iter().any(|r| r.allow()) {
         let given = "only the specification's own devices";
         draft.find(
