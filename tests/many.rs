@@ -100,6 +100,7 @@ struct Place {
     strict: Bundle,
     oci: Bundle,
     root: PathBuf,
+    operator: PathBuf,
 }
 
 impl Place {
@@ -110,13 +111,16 @@ impl Place {
         strict.write();
         oci.write();
         let root = strict.root();
-        Place { strict, oci, root }
+        // strict, but that all bundles may share one rootfs outside of themselves.
+        let operator = strict.path().join("strict.json");
+        std::fs::write(&operator, r#"{"extends":"strict","hostPaths":{"beyond":"allow"}}"#).unwrap();
+        Place { strict, oci, root, operator }
     }
 
     fn verb(&self, args: &[&str]) -> Command {
         let mut command = Command::new(runtime());
         command.arg("--root").arg(&self.root).args(args);
-        command.stdin(Stdio::null()).env_remove("STOCKADE_POLICY");
+        command.stdin(Stdio::null()).env("STOCKADE_POLICY", &self.operator);
         command
     }
 
@@ -144,7 +148,8 @@ impl Place {
             Way::Strict | Way::Oci => {
                 let of = if matches!(way, Way::Strict) { &self.strict } else { &self.oci };
                 let dir = self.bundle(of, n, &name);
-                let policy = if matches!(way, Way::Strict) { "strict" } else { "oci" };
+                let operator = self.operator.display().to_string();
+                let policy = if matches!(way, Way::Strict) { operator.as_str() } else { "oci" };
                 let dir_name = dir.display().to_string();
                 check(&self.verb(&["--policy", policy, "run", "-b", &dir_name, &name]).output().unwrap());
                 std::fs::remove_dir_all(dir).unwrap();
