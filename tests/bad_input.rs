@@ -222,6 +222,21 @@ impl Input {
         Some((status.code(), read("stdout"), read("stderr")))
     }
 
+    /// Nothing is left, at the latest when the kernel has come to the last killed process.
+    fn clean(&self) -> Result<(), String> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("left behind: {left:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What is left on the host that has to do with this bundle.
     fn left(&self) -> Vec<String> {
         let dir = self.dir().display().to_string();
@@ -370,18 +385,7 @@ impl Case {
                 return Err(format!("explain: {code:?} {err}"));
             }
         }
-        // A process that was killed goes when the kernel comes to it.
-        let end = Instant::now() + due();
-        loop {
-            let left = input.left();
-            if left.is_empty() {
-                break;
-            }
-            if Instant::now() > end {
-                return Err(format!("left behind: {left:?}"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        input.clean()?;
         match self.mend {
             Some(mend) => {
                 mend(&mut input);
@@ -391,7 +395,7 @@ impl Case {
             None => input.reset(),
         }
         match input.answer(&input.words).ok_or("the mended one: no answer in time")? {
-            (Some(0), out, _) if out == "fine\n" => Ok(()),
+            (Some(0), out, _) if out == "fine\n" => input.clean(),
             (code, out, err) => Err(format!("the mended one does not run: {code:?} {out}{err}")),
         }
     }
