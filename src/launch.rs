@@ -1,15 +1,17 @@
 //! Do: the parent's side of the ladder.
 //!
-//!     parent                                             child (init.rs)
-//!     Record, CloneSource, MakeCgroup, Limits,
-//!     DeviceProgram, Join
-//!     Clone  ------------------------------------------> DieWithParent, AwaitGo
-//!     Return, MapIds, OomScoreAdj, Idmap, Hooks
-//!     Go     ------------------------------------------> mounts, pivot, names, limits, credentials
-//!     (console to its socket) <------------------------- Console
-//!     (state.json, pid file)  <------------------------- Ready
-//!     Commit ------------------------------------------> no longer dies with us (create, run -d)
-//!                             <------------------------- Committed; waits at the Gate
+//! ```text
+//! parent                                             child (init.rs)
+//! Record, CloneSource, MakeCgroup, Limits,
+//! DeviceProgram, Join
+//! Clone  ------------------------------------------> DieWithParent, AwaitGo
+//! Return, MapIds, OomScoreAdj, Idmap, Hooks
+//! Go     ------------------------------------------> mounts, pivot, names, limits, credentials
+//! (console to its socket) <------------------------- Console
+//! (state.json, pid file)  <------------------------- Ready
+//! Commit ------------------------------------------> no longer dies with us (create, run -d)
+//!                         <------------------------- Committed; waits at the Gate
+//! ```
 //!
 //! It does the steps of the plan in order and has no policy of its own. If anything fails before the commit, everything
 //! that was made is unmade here; if we are killed, the child dies with us and `delete --force` does it from the record.
