@@ -247,8 +247,9 @@ fn busy_loops_use_the_cpu_that_they_are_given() {
     assert!((0.8..=1.1).contains(&used), "one CPU was given, {used:.3} used; {}", get(&dir, "cpu.stat"));
     ok(&two.delete());
 
-    // The control: without a limit the loops take more, so the machine had more to give.
-    let mut free = Bundle::shell(&format!("({looping}) & {looping}"));
+    // The control: without a limit the loops take more, so the machine had more to give. strict lifts none by itself.
+    let mut free = Bundle::shell(&format!("({looping}) & {looping}"))
+        .operator(json!({ "extends": "strict", "unlimited": "allow" }));
     free.config["linux"]["resources"]["cpu"] = json!({ "quota": -1 });
     let dir = start(&free);
     let used = cpus_used(&dir, Duration::from_secs(3));
