@@ -287,6 +287,8 @@ fn an_io_throttle_holds() {
     let dir = scratch();
     let image = dir.path().join("disk");
     std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    // A module where it is not built in.
+    let _ = std::process::Command::new("modprobe").arg("loop").stderr(Stdio::null()).status();
     let out = std::process::Command::new("losetup").args(["--find", "--show", "--direct-io=off"]).arg(&image).output();
     let Some(device) = out.ok().filter(|o| o.status.success()).map(|o| text(&o.stdout).trim().to_owned()) else {
         return skip(name, "needs loop devices");
