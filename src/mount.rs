@@ -24,12 +24,17 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: bool
     if !links {
         resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
     }
+    look_up(root, path, flags, resolve)
+}
+
+/// openat2(2), tried again while the kernel asks for that; without it, the walk that follows no link.
+fn look_up(dir: BorrowedFd<'_>, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Res<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     for _ in 0..128 {
-        match openat2(root, path, how) {
+        match openat2(dir, path, how) {
             // A rename or a mount happened during the walk: the kernel asks to try again.
             Err(Errno::EAGAIN) => {}
-            Err(Errno::ENOSYS) => return walk(root, path, flags),
+            Err(Errno::ENOSYS) => return walk(dir, path, flags),
             other => return other,
         }
     }
@@ -87,18 +92,7 @@ pub fn clone_host(path: &HostPath, recursive: bool) -> Res<OwnedFd> {
     let dir = openat(nix::fcntl::AT_FDCWD, base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let inside = path.path.strip_prefix(base).map_err(|_| Errno::EXDEV)?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    let mut found = openat2(&dir, inside, how);
-    for _ in 0..128 {
-        match found {
-            Err(Errno::EAGAIN) => found = openat2(&dir, inside, how),
-            _ => break,
-        }
-    }
-    let fd = match found {
-        Err(Errno::ENOSYS) => walk(dir.as_fd(), inside, OFlag::O_PATH)?,
-        other => other?,
-    };
+    let fd = look_up(dir.as_fd(), inside, OFlag::O_PATH, resolve)?;
     sys::clone_tree(Some(fd.as_fd()), "", recursive)
 }
 

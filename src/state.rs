@@ -14,7 +14,7 @@ use crate::host::{self, Range, read_small};
 use crate::plan::{Hook, Moment};
 use crate::policy::Finding;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::fcntl::{FlockArg, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, mkdir, mkfifoat, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -364,6 +364,17 @@ impl Store {
     }
 }
 
+/// flock(2) on a directory. nix's own type wants to own the descriptor, and ours are shared with the child on purpose.
+#[allow(deprecated)]
+fn flock(fd: &OwnedFd, how: FlockArg) -> std::result::Result<(), Errno> {
+    loop {
+        match nix::fcntl::flock(fd.as_raw_fd(), how) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
 /// Root of the host, not of a user namespace of somebody (Podman calls us so).
 fn is_host_root() -> bool {
     geteuid().is_root()
@@ -373,8 +384,7 @@ fn is_host_root() -> bool {
 impl Entry {
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Result<bool> {
-        #[allow(deprecated)]
-        match nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        match flock(&self.fd, FlockArg::LockExclusiveNonblock) {
             Ok(()) => Ok(true),
             Err(Errno::EWOULDBLOCK) => Ok(false),
             Err(e) => Err(Error::os("state", self.dir.display().to_string(), e)),
@@ -383,19 +393,12 @@ impl Entry {
 
     /// Takes the lock, waiting for whoever has it.
     pub fn lock(&self) -> Result<()> {
-        loop {
-            #[allow(deprecated)]
-            match nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive) {
-                Err(Errno::EINTR) => {}
-                other => return other.at("state", self.dir.display().to_string()),
-            }
-        }
+        flock(&self.fd, FlockArg::LockExclusive).at("state", self.dir.display().to_string())
     }
 
     /// Gives the lock back, for every copy of the descriptor, the child's too.
     pub fn unlock(&self) {
-        #[allow(deprecated)]
-        let _ = nix::fcntl::flock(self.fd.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
+        let _ = flock(&self.fd, FlockArg::Unlock);
     }
 
     /// Whether it is still the directory of its name. Ask under the lock: whoever removed it may have made room for a
@@ -674,8 +677,7 @@ fn ids_dir() -> Result<OwnedFd> {
 /// container's directory. A file whose container is gone is free again.
 pub fn reserve_ids(entry: &Entry) -> Result<Range> {
     let dir = ids_dir()?;
-    #[allow(deprecated)]
-    nix::fcntl::flock(dir.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive).at("ids", IDS_DIR)?;
+    flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
     for block in candidates(&entry.id)? {
         let name = block.start.to_string();
         let owner = entry.dir.display().to_string();
@@ -708,8 +710,7 @@ pub fn likely_ids(id: &str) -> Result<Option<Range>> {
 /// Gives a block back if it is still this container's: a delete that was cut off may have given it to another already.
 fn release_ids(start: u32, holder: &Path) {
     let Ok(dir) = ids_dir() else { return };
-    #[allow(deprecated)]
-    let locked = nix::fcntl::flock(dir.as_raw_fd(), nix::fcntl::FlockArg::LockExclusive).is_ok();
+    let locked = flock(&dir, FlockArg::LockExclusive).is_ok();
     let name = start.to_string();
     let held = read_small(Path::new(IDS_DIR).join(&name), 8192).is_ok_and(|h| Path::new(&h) == holder);
     if locked && held {
