@@ -141,6 +141,18 @@ impl Scope {
         Bus::connect(self.user)?.call("SetUnitProperties", "sba(sv)", &body, &self.unit).map(drop)
     }
 
+    /// Moves a process of this user into the scope, or into the cgroup `below` it (`/sub`, empty for the scope itself).
+    /// A user cannot write to the common ancestor of its session and its manager; the manager can, and asks only that
+    /// the process belongs to the same user.
+    pub fn attach(&self, pid: i32, below: &str) -> Result<()> {
+        let mut body = Body::default();
+        body.string(&self.unit);
+        body.string(below);
+        body.array(4, |b| b.u32(pid.cast_unsigned()));
+        let subject = format!("{}{below}", self.unit);
+        Bus::connect(self.user)?.call("AttachProcessesToUnit", "ssau", &body, &subject).map(drop)
+    }
+
     /// Stops the scope. One that is gone already is no error.
     pub fn stop(&self) -> Result<()> {
         let mut bus = Bus::connect(self.user)?;
