@@ -13,6 +13,7 @@ build: ## the release binary, static: target/TRIPLE/release/stockade
 check: ## formatting, lints, and where cargo-deny is installed licences and sources of all crates
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and sources are not checked (cargo install --locked cargo-deny)"; fi
 

@@ -89,6 +89,7 @@ impl Host {
     pub fn read_for(systemd: bool) -> Result<Host> {
         let mut host = Host::read()?;
         if systemd {
+            crate::cgroup::systemd::available()?;
             let system = host.uid == 0 && host.initial_userns;
             host.cgroup.use_systemd(system)?;
         }

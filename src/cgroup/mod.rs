@@ -4,6 +4,8 @@
 //! opened below that descriptor. What is written is read back, so that a value that the kernel clipped is known.
 //! Kernel document: admin-guide/cgroup-v2.
 
+#[cfg(feature = "systemd")]
+mod dbus;
 pub mod device;
 pub mod systemd;
 
