@@ -79,22 +79,37 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
 
 /// Parses and checks one config.json. Returns the paths of unknown fields beside it. Pure, and a fuzz target.
 pub fn parse(bytes: &[u8]) -> Result<(Spec, Vec<String>)> {
+    let (spec, unknown) = read_json(bytes)?;
+    validate(&spec)?;
+    Ok((spec, unknown))
+}
+
+/// The same for a process by itself, as `exec --process` has it.
+pub fn parse_process(bytes: &[u8]) -> Result<(Process, Vec<String>)> {
+    let parsed = read_json(bytes).and_then(|(process, unknown)| {
+        validate_process(&process)?;
+        Ok((process, unknown))
+    });
+    parsed.map_err(|e| Error { step: "--process".into(), ..e })
+}
+
+/// One value of JSON and nothing after it; the paths of its unknown fields, sorted.
+fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
     refuse_foreign(bytes)?;
     refuse_nul(bytes)?;
     let mut unknown = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let spec: Spec = serde_ignored::deserialize(tracked, |path| {
+    let value: T = serde_ignored::deserialize(tracked, |path| {
         if unknown.len() < MAX_LIST {
             unknown.push(path_text(&path));
         }
     })
     .map_err(|e| json_error(&e, &track.path().to_string()))?;
     json.end().map_err(|e| json_error(&e, ""))?;
-    validate(&spec)?;
     unknown.sort();
-    Ok((spec, unknown))
+    Ok((value, unknown))
 }
 
 /// `linux.namespaces[1].type`, as the errors of wrong values have it.
@@ -304,7 +319,8 @@ fn validate(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn validate_process(process: &Process) -> Result<()> {
+/// What a process may be, whatever the policy.
+pub fn validate_process(process: &Process) -> Result<()> {
     let args = process.args().as_deref().unwrap_or_default();
     match args.first() {
         None => return Err(bad("process.args", "empty: there is nothing to run")),

@@ -62,6 +62,8 @@ pub enum Command {
     Create(Create),
     /// Start a created container
     Start(Id),
+    /// Run one more command in a container, confined as its process is
+    Exec(Box<Exec>),
     /// Print the state of a container as JSON
     State(Id),
     /// Send a signal to a container's process
@@ -147,6 +149,68 @@ pub struct Run {
     /// Accepted for runc's callers: stockade never becomes a subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
+}
+
+/// Run one more command in a container
+///
+/// It gets the namespaces, the cgroup, the capabilities, no_new_privs and the seccomp filter of the container, as they
+/// were decided when it was created. The status is the command's, 128+N for signal N, and 255 if it could not be run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade exec box ls -la\n  stockade exec --tty --user 1000:1000 --cwd /tmp box sh"
+)]
+pub struct Exec {
+    /// Read the specification's process as JSON from this file; other flags about the process are not used then
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Return when it runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// A user of the container, by numbers or by names; a name brings its groups along
+    #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]")]
+    pub user: Option<String>,
+    /// One more group
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// The directory to start in
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// One more capability: up to the container's bounding set, beyond it as the container's policy says
+    #[arg(short, long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// An AppArmor profile for it
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// An SELinux label for it
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// Set no_new_privs, where the container does not have it already
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Write its pid to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Send the master of its terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Hand so many descriptors above 2 to it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// A cgroup below the container's own
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<String>,
+    /// Go into a paused container, too: the process waits until it is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id, and the command with its arguments: what follows the id is the command's
+    #[arg(value_name = "ID CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 /// Send a signal

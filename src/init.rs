@@ -6,6 +6,7 @@
 //! execve, write and exit_group, because a minimal profile allows nothing else.
 
 mod mounts;
+mod users;
 
 use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Actor, Plan, Step, attr};
@@ -13,7 +14,7 @@ use crate::policy::Finding;
 use crate::sync::{Channel, Tag};
 use crate::{hooks, mount, sys};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, umask};
 use nix::unistd::{
@@ -53,6 +54,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         procfs: None,
         findings: Vec::new(),
         committed: false,
+        looked_up: None,
         found: None,
         ready: None,
     };
@@ -72,6 +74,8 @@ struct Child<'a> {
     procfs: Option<OwnedFd>,
     findings: Vec<Finding>,
     committed: bool,
+    /// A user that was named and found.
+    looked_up: Option<users::User>,
     /// The environment of the workload, and where its program is: looked up at create, used at start.
     found: Option<(Vec<String>, PathBuf)>,
     ready: Option<Prepared>,
@@ -158,6 +162,17 @@ impl Child<'_> {
             Step::UnshareCgroup => {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at(name, "cgroup namespace")
             }
+            Step::Arrive { cgroup_namespace } => {
+                if *cgroup_namespace {
+                    let fd = self.take(0)?;
+                    sys::setns(fd.as_fd(), crate::plan::Ns::Cgroup.flag()).at(name, "cgroup namespace")?;
+                }
+                self.root = Some(
+                    open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).at(name, "/")?,
+                );
+                Ok(())
+            }
+            Step::LookUpUser { user } => users::look_up(user).map(|user| self.looked_up = Some(user)),
             Step::NewSession { keyring } => {
                 // A session leader already: a terminal's shell ran us directly.
                 match setsid() {
@@ -184,7 +199,7 @@ impl Child<'_> {
             }
             Step::Bind { source, target, recursive, attr } => self.bind(step, source, target, *recursive, attr),
             Step::Devices { nodes, bind, links } => self.devices(nodes, *bind, links),
-            Step::Console { uid, gid, size } => self.console(*uid, *gid, *size),
+            Step::Console { uid, gid, size, bind } => self.console(*uid, *gid, *size, *bind),
             Step::SetAttr { target, attr } => self.set_attr(step, target, attr),
             Step::Mask { paths } => self.mask(paths),
             Step::ReadonlyPaths { paths } => self.readonly_paths(paths),
@@ -238,6 +253,10 @@ impl Child<'_> {
                 if *keep_caps {
                     sys::set_keep_caps(true).at(name, "keep capabilities")?;
                 }
+                let (uid, gid, groups) = match &self.looked_up {
+                    Some(user) => (&user.uid, &user.gid, &user.groups),
+                    None => (uid, gid, groups),
+                };
                 let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
                 if *may {
                     setgroups(&groups).at(name, "setgroups")?;
@@ -353,7 +372,7 @@ impl Child<'_> {
             .ok_or_else(|| Error::new("launch", format!("slot {slot}"), "is empty"))
     }
 
-    fn console(&mut self, uid: u32, gid: u32, size: Option<(u16, u16)>) -> Result<()> {
+    fn console(&mut self, uid: u32, gid: Option<u32>, size: Option<(u16, u16)>, bind: bool) -> Result<()> {
         const DEVPTS: i64 = 0x1cd1;
         let root = self.root()?;
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
@@ -369,7 +388,20 @@ impl Child<'_> {
         if let Some((rows, columns)) = size.filter(|s| *s != (0, 0)) {
             sys::set_window_size(slave.as_fd(), rows, columns).at("console", "size")?;
         }
-        fchown(&slave, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).at("console", format!("{uid}:{gid}"))?;
+        let uid = self.looked_up.as_ref().map_or(uid, |user| user.uid);
+        fchown(&slave, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)).at("console", format!("uid {uid}"))?;
+        if bind {
+            self.bind_console(&slave)?;
+        }
+        sys::set_controlling_tty(slave.as_fd()).at("console", "controlling terminal")?;
+        dup2_stdin(&slave).at("console", "stdin")?;
+        dup2_stdout(&slave).at("console", "stdout")?;
+        dup2_stderr(&slave).at("console", "stderr")?;
+        self.own.channel.send(Tag::Console, &[], &[master.as_fd()])
+    }
+
+    fn bind_console(&self, slave: &OwnedFd) -> Result<()> {
+        let root = self.root()?;
         // Bound by descriptor onto a file that we made or that is no link (CVE-2025-52565, CVE-2026-88264).
         let node = sys::clone_tree(Some(slave.as_fd()), "", false).at("console", "/dev/console")?;
         let dir = mount::make_dir(root, Path::new("/dev"), true).at("console", "/dev")?;
@@ -381,12 +413,7 @@ impl Child<'_> {
         }
         let target = openat(&dir, "console", OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
             .at("console", "/dev/console")?;
-        mount::attach(&node, &target).at("console", "/dev/console")?;
-        sys::set_controlling_tty(slave.as_fd()).at("console", "controlling terminal")?;
-        dup2_stdin(&slave).at("console", "stdin")?;
-        dup2_stdout(&slave).at("console", "stdout")?;
-        dup2_stderr(&slave).at("console", "stderr")?;
-        self.own.channel.send(Tag::Console, b"/dev/console", &[master.as_fd()])
+        mount::attach(&node, &target).at("console", "/dev/console")
     }
 
     fn sysctl(&mut self, key: &str, value: &str) -> Result<()> {
@@ -480,7 +507,7 @@ impl Child<'_> {
             })
             .unwrap_or_default();
         if !env.iter().any(|e| e.starts_with("HOME=")) {
-            let home = passwd_home(nix::unistd::geteuid().as_raw()).unwrap_or_else(|| "/".to_owned());
+            let home = users::home(nix::unistd::geteuid().as_raw()).unwrap_or_else(|| "/".to_owned());
             env.push(format!("HOME={home}"));
         }
         env
@@ -585,14 +612,4 @@ fn find_program(program: &str, env: &[String]) -> Result<PathBuf> {
         return Err(Error::os("exec", program, Errno::EACCES));
     }
     Err(Error::os("exec", program, Errno::ENOENT).why("executable file not found in $PATH"))
-}
-
-/// The home of a uid in the image's passwd. The image is hostile: a FIFO, a device or a huge file answers nothing.
-fn passwd_home(uid: u32) -> Option<String> {
-    let text = crate::host::read_small("/etc/passwd", 1 << 20).ok()?;
-    text.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let home = fields.get(5).filter(|h| h.starts_with('/'))?;
-        (fields.get(2)?.parse() == Ok(uid)).then(|| (*home).to_owned())
-    })
 }

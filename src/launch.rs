@@ -18,13 +18,12 @@
 
 use crate::cgroup::{self, Group, device};
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
 use crate::init;
 use crate::plan::{Actor, IdMap, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, sys};
+use crate::{hooks, join, mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
@@ -38,10 +37,12 @@ use std::path::{Path, PathBuf};
 pub struct Setting<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// The facts of the host.
-    pub host: &'a Host,
-    /// The container's directory, locked.
+    /// Where cgroup v2 is mounted.
+    pub cgroup_mount: Option<&'a Path>,
+    /// The container's directory; locked, when it is a launch.
     pub entry: &'a Entry,
+    /// The container that is entered, where it is not a launch.
+    pub target: Option<join::Target<'a>>,
     /// The bundle directory, for the state that hooks read.
     pub bundle: &'a Path,
     /// The config's annotations, for the same.
@@ -75,7 +76,8 @@ pub struct Built {
     pub intent: Option<Intent>,
 }
 
-/// Does the plan up to `Ready`. On failure nothing is left but the entry, which the caller removes.
+/// Does the plan up to `Ready`. On failure the child is gone; what a launch made before goes with its record, which the
+/// caller purges.
 pub fn build(mut setting: Setting<'_>) -> Result<Built> {
     let mut parent = Parent {
         slots: Vec::new(),
@@ -87,7 +89,7 @@ pub fn build(mut setting: Setting<'_>) -> Result<Built> {
     };
     let result = parent.climb(&mut setting);
     if result.is_err() {
-        parent.clean(&setting);
+        let _ = parent.go_home();
     }
     result
 }
@@ -116,6 +118,9 @@ impl Parent {
             let done = match (step, &child) {
                 (Step::Clone { namespaces, into_cgroup }, _) => {
                     self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
+                }
+                (step, None) if matches!(step.first(), Step::Enter { .. }) => {
+                    self.enter(setting, step).map(|c| child = Some(c))
                 }
                 (step, None) => self.before(setting, step),
                 (step, Some(c)) => self.after(setting, step, c),
@@ -153,7 +158,7 @@ impl Parent {
                 Ok(())
             }
             Step::MakeCgroup { path, controllers, counted } => {
-                let mount = cgroup_mount(setting.host)?;
+                let mount = cgroup_mount(setting)?;
                 match Group::create(mount, path, controllers, counted) {
                     Ok(group) => self.cgroup = Some(group),
                     Err(e) => {
@@ -193,7 +198,7 @@ impl Parent {
             Step::Return { .. } => self.go_home(),
             Step::Scope { scope, path, properties } => {
                 scope.start(child.pid, properties)?;
-                let mount = cgroup_mount(setting.host)?;
+                let mount = cgroup_mount(setting)?;
                 self.cgroup = Group::open(mount, path)?;
                 match &self.cgroup {
                     Some(_) => Ok(()),
@@ -201,6 +206,7 @@ impl Parent {
                         .hint("a slice of another name, or a manager that is not the one of this user")),
                 }
             }
+            Step::AttachScope { scope, below } => scope.attach(child.pid, below),
             Step::Limits { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
             Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
             Step::OomScoreAdj { value } => {
@@ -357,6 +363,51 @@ impl Parent {
         }
     }
 
+    /// Makes the child of an exec. Its failures before it is ours are told by the bridge.
+    fn enter(&mut self, setting: &mut Setting<'_>, step: &Step) -> Result<Child> {
+        match step {
+            Step::Enter { namespaces, cgroup, oom_score_adj } => {
+                let Some(target) = setting.target else {
+                    return Err(Error::new("setns", "plan", "enters a container that is not named"));
+                };
+                let group = match cgroup {
+                    Some(path) => Some(Group::open(cgroup_mount(setting)?, path)?.ok_or_else(|| {
+                        Error::os("cgroup", path.as_str(), Errno::ENOENT)
+                            .hint("--cgroup names one below the container's own")
+                    })?),
+                    None => None,
+                };
+                let (ours, theirs) = Channel::pair()?;
+                let way = join::Way { namespaces, group: group.as_ref(), oom_score_adj: *oom_score_adj };
+                let entered = join::enter(&target, &way, &ours, &theirs)?;
+                match entered {
+                    join::Entered::Child { slots } => {
+                        drop(ours);
+                        init::child(init::Inheritance {
+                            plan: setting.plan,
+                            channel: theirs,
+                            slots,
+                            gate: None,
+                            failure: None,
+                            foreground: setting.foreground,
+                            bundle: setting.bundle,
+                            annotations: setting.annotations,
+                        })
+                    }
+                    join::Entered::Parent { pid, pidfd } => Ok(Child { pid, pidfd, channel: ours }),
+                }
+            }
+            Step::Try { step, on, or, finding } => match self.enter(setting, step) {
+                Err(e) if e.errno().is_some_and(|n| on.contains(&n)) => {
+                    self.findings.push(finding.clone());
+                    self.enter(setting, or)
+                }
+                other => other,
+            },
+            other => Err(Error::new("launch", other.name(), "does not enter a container")),
+        }
+    }
+
     /// Takes the console and waits until the child has built everything.
     fn await_ready(&mut self, child: &Child) -> Result<Option<OwnedFd>> {
         let mut console = None;
@@ -384,15 +435,6 @@ impl Parent {
             }
         }
     }
-
-    /// Unmakes what the steps before the clone made. The entry itself, its ids and its scratch go with the record.
-    fn clean(&mut self, setting: &Setting<'_>) {
-        let _ = self.go_home();
-        self.cgroup = None;
-        if let Err(e) = setting.entry.purge(None) {
-            crate::log::debug(&format!("cleaning up: {e}"));
-        }
-    }
 }
 
 /// Kills and reaps a child of a failed launch.
@@ -413,8 +455,8 @@ pub fn reap(pid: i32) -> Result<i32> {
     }
 }
 
-fn cgroup_mount(host: &Host) -> Result<&Path> {
-    host.cgroup.mount.as_deref().ok_or_else(|| Error::new("cgroup", "mount", "cgroup v2 is not mounted"))
+fn cgroup_mount<'a>(setting: &Setting<'a>) -> Result<&'a Path> {
+    setting.cgroup_mount.ok_or_else(|| Error::new("cgroup", "mount", "cgroup v2 is not mounted"))
 }
 
 fn record(setting: &Setting<'_>) -> Result<Intent> {
@@ -422,7 +464,7 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
     let cgroup = match &plan.cgroup {
         None => None,
         Some(path) => {
-            let mount = cgroup_mount(setting.host)?.to_owned();
+            let mount = cgroup_mount(setting)?.to_owned();
             cgroup::check_unused(&mount, path)?;
             let made = if plan.scope.is_some() { Vec::new() } else { cgroup::missing(&mount, path) };
             Some(CgroupRecord { made, mount, path: path.clone(), scope: plan.scope.clone() })

@@ -11,7 +11,8 @@
 //! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
-//! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`mount`] resolves paths in
+//! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
+//!   container that runs; [`mount`] resolves paths in
 //!   the container's root, [`cgroup`] makes and removes the group, [`hooks`] runs hooks, [`console`] follows a foreground
 //!   run, [`state`] remembers; [`observe`] reads what a running container does.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
@@ -25,6 +26,7 @@ pub mod error;
 pub mod hooks;
 pub mod host;
 pub mod init;
+pub mod join;
 pub mod launch;
 pub mod log;
 pub mod mount;

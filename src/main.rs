@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use stockade::cli::Cli;
+use stockade::cli::{Cli, Command};
 use stockade::error::Error;
 use stockade::{commands, log, sys};
 
@@ -24,11 +24,13 @@ fn main() {
         log::error(&Error::new("stockade", "", "refuses to run setuid, setgid or with file capabilities"));
         sys::exit(1);
     }
+    // 1 could be the command's own status.
+    let failed = if matches!(cli.command, Some(Command::Exec(_))) { 255 } else { 1 };
     let code = match commands::dispatch(cli) {
         Ok(code) => code,
         Err(e) => {
             log::error(&e);
-            1
+            failed
         }
     };
     use std::io::Write;

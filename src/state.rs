@@ -1,7 +1,7 @@
 //! Do: what is remembered of a container, and how its lifecycle is judged.
 //!
 //! `ROOT/ID/` is private to its owner and holds `intent.json` (written before the first thing that outlives us: enough
-//! to clean up), `state.json` (written when the container exists), `gate` (a FIFO that is there until `start`) and
+//! to clean up), `state.json` (written when the container exists), `confinement.json` (just before: what an exec applies), `gate` (a FIFO that is there until `start`) and
 //! `failure` (what a workload that could not be executed left behind). The directory itself is the lock.
 //!
 //! Nothing here is fsynced: after a power loss the boot id differs and processes, cgroups and mounts are gone anyway;
@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Range, read_small};
+use crate::plan::exec::Confinement;
 use crate::plan::{Hook, Moment};
 use crate::policy::Finding;
 use nix::errno::Errno;
@@ -26,6 +27,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of the runtime specification that states speak.
 pub const OCI_VERSION: &str = "1.2.1";
+
+/// What an exec applies.
+const CONFINEMENT: &str = "confinement.json";
 
 /// Where the states of this user's containers are.
 #[derive(Debug)]
@@ -446,6 +450,24 @@ impl Entry {
         }
     }
 
+    /// Writes what confines the container. It counts only beside a state, so it need not appear whole.
+    pub fn write_confinement(&self, confinement: &Confinement) -> Result<()> {
+        let json = serde_json::to_vec(confinement).map_err(|e| Error::new("state", CONFINEMENT, e.to_string()))?;
+        let shown = self.dir.join(CONFINEMENT).display().to_string();
+        let flags = OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, CONFINEMENT, flags, Mode::S_IRUSR | Mode::S_IWUSR).at("state", &shown)?;
+        std::io::Write::write_all(&mut std::fs::File::from(fd), &json).at("state", &shown)
+    }
+
+    /// What confines the container. Without it nothing may go in.
+    pub fn confinement(&self) -> Result<Confinement> {
+        let text = self.read(CONFINEMENT)?.unwrap_or_default();
+        serde_json::from_str(&text).map_err(|e| {
+            Error::new("state", self.dir.join(CONFINEMENT).display().to_string(), e.to_string())
+                .hint("the record of what confines the container is missing or damaged: nothing more is let in")
+        })
+    }
+
     /// Commits the state.
     pub fn write_state(&self, state: &State) -> Result<()> {
         let json = serde_json::to_vec(state).map_err(|e| Error::new("state", "state.json", e.to_string()))?;
@@ -592,7 +614,8 @@ impl Entry {
                 _ => {}
             }
         }
-        for name in ["gate", "failure", "state.json", ".state.json.new", ".intent.json.new", "intent.json"] {
+        for name in ["gate", "failure", CONFINEMENT, "state.json", ".state.json.new", ".intent.json.new", "intent.json"]
+        {
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(e) => return Err(Error::os("state", self.dir.join(name).display().to_string(), e)),

@@ -32,11 +32,13 @@ pub enum Tag {
     Start = 6,
     /// Child: it failed; the payload is the error.
     Failed = 7,
+    /// The bridge of an exec: the child is inside; the payload is its pid, and its pidfd comes along.
+    Entered = 8,
 }
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        [Tag::Go, Tag::Console, Tag::Ready, Tag::Commit, Tag::Committed, Tag::Start, Tag::Failed]
+        [Tag::Go, Tag::Console, Tag::Ready, Tag::Commit, Tag::Committed, Tag::Start, Tag::Failed, Tag::Entered]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }

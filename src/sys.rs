@@ -37,6 +37,9 @@ pub const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_NEWTIME`, which shares its bit with the exit signal of clone(2) and works only in clone3 and unshare.
 pub const CLONE_NEWTIME: u64 = 0x80;
 
+/// `CLONE_PARENT`: the child becomes our sibling.
+pub const CLONE_PARENT: u64 = 0x8000;
+
 /// What clone3(2) returns, in each of the two processes that return from it.
 #[derive(Debug)]
 pub enum Cloned {
@@ -51,14 +54,15 @@ pub enum Cloned {
     Child,
 }
 
-/// clone3(2), fork-like: no shared memory, SIGCHLD on exit, a pidfd for the parent.
+/// clone3(2), fork-like: no shared memory, SIGCHLD on exit (of a sibling: the signal that our own exit sends), a pidfd.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Res<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers; all zero is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | CLONE_PIDFD;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // With CLONE_PARENT the signal is inherited, and the kernel wants none to be named.
+    args.exit_signal = if flags & CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd.as_raw_fd() as u64;
@@ -77,6 +81,13 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Res<Cloned> {
 pub fn pidfd_open(pid: i32) -> Res<OwnedFd> {
     // SAFETY: integers only.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// setns(2) into the namespaces of these types that the process of a pidfd is in, all at once; or into the one of an
+/// ns descriptor. nix's own flags lack CLONE_NEWTIME.
+pub fn setns(fd: BorrowedFd<'_>, types: u64) -> Res<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), types) }).map(drop)
 }
 
 /// pidfd_send_signal(2): reaches the process that we mean, even when its number has been used again.

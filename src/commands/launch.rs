@@ -95,7 +95,8 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
 
 /// The whole life of a launch.
 pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
-    check_terminal(&request)?;
+    let held = matches!(request.mode, Mode::Foreground { .. });
+    check_terminal(request.console_socket.as_deref(), request.bundle.process().terminal() == Some(true), held)?;
     check_descriptors(request.preserve_fds)?;
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
@@ -164,10 +165,8 @@ fn warn(e: Error) -> Result<()> {
 }
 
 /// runc's rules: a terminal needs somebody who holds its other end.
-fn check_terminal(request: &Request) -> Result<()> {
-    let terminal = request.bundle.process().terminal() == Some(true);
-    let held = matches!(request.mode, Mode::Foreground { .. });
-    match (&request.console_socket, terminal) {
+pub fn check_terminal(console_socket: Option<&Path>, terminal: bool, held: bool) -> Result<()> {
+    match (console_socket, terminal) {
         (None, true) if !held => {
             Err(Error::new("process.terminal", "true", "nobody would hold the terminal of a detached container")
                 .hint("use --console-socket"))
@@ -185,7 +184,8 @@ fn check_terminal(request: &Request) -> Result<()> {
     }
 }
 
-fn check_descriptors(count: u32) -> Result<()> {
+/// The descriptors that `--preserve-fds` counts must be open.
+pub fn check_descriptors(count: u32) -> Result<()> {
     if count > 65_536 {
         return Err(Error::new("--preserve-fds", count.to_string(), "more descriptors than a process can have"));
     }
@@ -219,8 +219,9 @@ fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> 
     let failure = if request.mode == Mode::Create { Some(entry.make_failure()?) } else { None };
     let built = launch::build(Setting {
         plan: &plan,
-        host,
+        cgroup_mount: host.cgroup.mount.as_deref(),
         entry,
+        target: None,
         bundle: &request.bundle.dir,
         annotations: &annotations,
         gate,
@@ -267,26 +268,41 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
         hooks: plan.later_hooks.clone(),
         intent: built.intent.clone(),
     };
-    if let Some(path) = &request.pid_file {
+    let outside = Outside { pid_file: request.pid_file.as_deref(), console_socket: request.console_socket.as_deref() };
+    hand_over(&outside, built, || {
+        entry.write_confinement(&plan.confinement)?;
+        entry.write_state(&state)
+    })?;
+    Ok(state)
+}
+
+/// Where the caller wants to hear of a process.
+pub struct Outside<'a> {
+    /// Its pid, as a file.
+    pub pid_file: Option<&'a Path>,
+    /// The master of its terminal, over a socket.
+    pub console_socket: Option<&'a Path>,
+}
+
+/// Tells the caller, records, and lets the child live on. If any of it fails, the pid file is gone again.
+pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> Result<()>) -> Result<()> {
+    if let Some(path) = outside.pid_file {
         write_pid(path, built.pid)?;
     }
-    let sent = match (&request.console_socket, &built.console) {
+    let sent = match (outside.console_socket, &built.console) {
         (Some(path), Some(master)) => console::send_to_socket(path, master),
         _ => Ok(()),
     };
-    let committed = sent.and_then(|()| entry.write_state(&state)).and_then(|()| {
+    let committed = sent.and_then(|()| record()).and_then(|()| {
         built.channel.send(Tag::Commit, &[], &[])?;
         built.channel.expect(Tag::Committed).map(drop)
     });
-    match committed {
-        Ok(()) => Ok(state),
-        Err(e) => {
-            if let Some(path) = &request.pid_file {
-                let _ = std::fs::remove_file(path);
-            }
-            Err(e)
-        }
+    if committed.is_err()
+        && let Some(path) = outside.pid_file
+    {
+        let _ = std::fs::remove_file(path);
     }
+    committed
 }
 
 fn write_pid(path: &Path, pid: i32) -> Result<()> {
@@ -307,7 +323,7 @@ fn write_pid(path: &Path, pid: i32) -> Result<()> {
 }
 
 /// The end of the talk says that the workload was executed.
-fn await_exec(built: &Built) -> Result<()> {
+pub fn await_exec(built: &Built) -> Result<()> {
     match built.channel.receive()? {
         None => Ok(()),
         Some(m) if m.tag == Tag::Failed => Err(crate::sync::failure(&m.payload)),

@@ -1,5 +1,6 @@
 //! The verbs, one short file a family. Each reads what was typed, turns it into values, and calls the rooms below.
 
+mod exec;
 mod launch;
 mod lifecycle;
 mod resources;
@@ -23,6 +24,7 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
     match command {
         Command::Run(args) => launch::run(&global, args),
         Command::Create(args) => launch::create(&global, args),
+        Command::Exec(args) => exec::exec(&global, args),
         Command::Start(args) => lifecycle::start(&global, &args.id),
         Command::Kill(args) => lifecycle::kill(&global, &args),
         Command::Delete(args) => lifecycle::delete(&global, &args),

@@ -4,7 +4,6 @@
 //! allow nothing of ours but execve, write and exit_group. Without it (an explicit wish) a filter can be installed only
 //! with CAP_SYS_ADMIN, so that capability is carried up to the filter and dropped by a last capset(2).
 
-use super::ids::Ids;
 use super::{Caps, Draft, Filter, Hook, Moment, Step};
 use crate::error::{Error, Result};
 use crate::policy::{Above, Profile};
@@ -27,7 +26,7 @@ pub fn names(bits: u64) -> Vec<String> {
     all.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect()
 }
 
-fn bits_of(set: Option<&Capabilities>) -> u64 {
+pub(super) fn bits_of(set: Option<&Capabilities>) -> u64 {
     set.map_or(0, |s| s.iter().map(|c| bit(*c)).fold(0, |a, b| a | b))
 }
 
@@ -210,9 +209,9 @@ fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filt
 }
 
 /// What the tail is made from.
-pub struct Tail<'a> {
-    /// The maps.
-    pub ids: &'a Ids,
+pub struct Tail {
+    /// Whether the groups can be set.
+    pub setgroups: bool,
     /// The sets.
     pub caps: Caps,
     /// Which of the two tails.
@@ -221,11 +220,13 @@ pub struct Tail<'a> {
     pub filters: Vec<Filter>,
     /// startContainer hooks.
     pub start_hooks: Vec<Hook>,
+    /// How many descriptors above 2 are handed on.
+    pub preserve_fds: u32,
 }
 
 /// Lays one of the two legal tails.
-pub fn tail(draft: &Draft, process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
-    let Tail { ids, caps, no_new_privs, filters, start_hooks } = tail;
+pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
+    let Tail { setgroups, caps, no_new_privs, filters, start_hooks, preserve_fds } = tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
@@ -233,13 +234,12 @@ pub fn tail(draft: &Draft, process: &Process, tail: Tail, steps: &mut Vec<Step>)
     for filter in &filters {
         permits_exec(filter, carried != 0)?;
     }
-    let preserve_fds = draft.options.preserve_fds;
 
     steps.push(Step::CloseFds { preserve: preserve_fds });
     steps.push(Step::Bounding { keep: caps.bounding, keep_names: names(caps.bounding) });
     let mut seen = HashSet::new();
     let groups = user.additional_gids().iter().flatten().copied().filter(|g| seen.insert(*g)).collect();
-    steps.push(Step::Ids { uid: user.uid(), gid: user.gid(), groups, setgroups: ids.setgroups, keep_caps: true });
+    steps.push(Step::Ids { uid: user.uid(), gid: user.gid(), groups, setgroups, keep_caps: true });
     let mut before = caps;
     before.permitted |= carried;
     before.effective |= carried;

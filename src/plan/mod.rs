@@ -5,6 +5,7 @@
 //! `credentials` what it may do. Nothing here touches the system, so all of it is tested without root.
 
 pub mod credentials;
+pub mod exec;
 pub mod explain;
 pub mod ids;
 pub mod limits;
@@ -91,6 +92,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Hooks that run after the launch: poststart and poststop.
     pub later_hooks: Vec<(Moment, Vec<Hook>)>,
+    /// What a later `exec` into the container applies.
+    #[serde(skip)]
+    pub confinement: exec::Confinement,
 }
 
 /// What is decided about namespaces.
@@ -227,7 +231,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
     }
     steps.append(&mut cgroup_steps);
-    if let Some(value) = limits::oom_score_adj(&mut draft, &process)? {
+    let oom_score_adj = limits::oom_score_adj(&mut draft, &process)?;
+    if let Some(value) = oom_score_adj {
         steps.push(Step::OomScoreAdj { value });
     }
     if let Some(step) = limits.raise {
@@ -276,11 +281,35 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         steps.push(Step::Loopback);
     }
     let rlimits = limits::rlimits(&mut draft, &process);
+    let confinement = exec::Confinement {
+        policy: policy.name.clone(),
+        namespaces: Ns::ALL.into_iter().filter(|n| draft.ns.is_own(*n)).collect(),
+        uids: ids.uids.clone(),
+        gids: ids.gids.clone(),
+        builder: ids.builder,
+        setgroups: ids.setgroups,
+        keyring: policy.session_keyring,
+        process: process.clone(),
+        rlimits: rlimits.clone(),
+        caps,
+        above: policy.capabilities.above,
+        unknown_fields: policy.unknown_fields,
+        no_new_privs,
+        filters: filters.iter().map(exec::Recorded::from).collect(),
+        oom_score_adj,
+    };
     if !rlimits.is_empty() {
         steps.push(Step::Rlimits { values: rlimits });
     }
-    let tail = credentials::Tail { ids: &ids, caps, no_new_privs, filters, start_hooks: of(Moment::StartContainer) };
-    credentials::tail(&draft, &process, tail, &mut steps)?;
+    let tail = credentials::Tail {
+        setgroups: ids.setgroups,
+        caps,
+        no_new_privs,
+        filters,
+        start_hooks: of(Moment::StartContainer),
+        preserve_fds: options.preserve_fds,
+    };
+    credentials::tail(&process, tail, &mut steps)?;
 
     let later_hooks =
         [Moment::Poststart, Moment::Poststop].into_iter().map(|m| (m, of(m))).filter(|(_, h)| !h.is_empty()).collect();
@@ -294,6 +323,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         gid_map: ids.gids,
         steps,
         later_hooks,
+        confinement,
     })
 }
 

@@ -71,7 +71,8 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     let process = draft.bundle.process();
     if process.terminal() == Some(true) {
         let size = process.console_size().map(|s| (s.height() as u16, s.width() as u16));
-        view.steps.push(Step::Console { uid: process.user().uid(), gid: process.user().gid(), size });
+        let (uid, gid) = (process.user().uid(), Some(process.user().gid()));
+        view.steps.push(Step::Console { uid, gid, size, bind: true });
     }
     view.steps.extend(late);
     let (masked, frozen) = covered(draft);

@@ -9,14 +9,14 @@ use crate::cgroup::systemd;
 use crate::host::Range;
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A classic-BPF instruction: `struct sock_filter` of linux/filter.h.
 pub use libc::sock_filter as SockFilter;
 
 /// A namespace type, in the order in which setns wants them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ns {
     /// user_namespaces(7)
@@ -255,7 +255,7 @@ impl Moment {
 }
 
 /// The five capability sets, as bits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caps {
     /// The most that any program in the container can ever get.
     pub bounding: u64,
@@ -320,11 +320,16 @@ pub enum Step {
     Join { namespaces: Vec<(Ns, PathBuf)> },
     /// Make the child.
     Clone { namespaces: Vec<Ns>, into_cgroup: bool },
+    /// Make a process inside a container that runs: in these of its namespaces and, unless it is moved there later, in
+    /// this cgroup.
+    Enter { namespaces: Vec<Ns>, cgroup: Option<String>, oom_score_adj: Option<i32> },
     // ---- parent, after the clone
     /// Let systemd make a scope around the child: its cgroup, relative to the mount, and the unit's properties.
     Scope { scope: systemd::Scope, path: String, properties: Vec<(String, systemd::Value)> },
     /// Go back to our own namespaces.
     Return { namespaces: Vec<Ns> },
+    /// Let systemd move the child into a scope that exists, below it where `below` says.
+    AttachScope { scope: systemd::Scope, below: String },
     /// Write uid_map and gid_map.
     MapIds { uids: Vec<IdMap>, gids: Vec<IdMap>, setgroups: bool, helpers: bool },
     /// Write oom_score_adj.
@@ -344,6 +349,8 @@ pub enum Step {
     AwaitGo,
     /// A cgroup namespace rooted where systemd has moved us.
     UnshareCgroup,
+    /// Take our place in the container that we were made in: its root, and its cgroup namespace.
+    Arrive { cgroup_namespace: bool },
     /// A session of our own; no terminal of the caller.
     NewSession { keyring: bool },
     /// Become the container's root (or its only id) to build it.
@@ -358,8 +365,11 @@ pub enum Step {
     Bind { source: Source, target: PathBuf, recursive: bool, attr: Attr },
     /// Device nodes, and the links that go with them.
     Devices { nodes: Vec<Device>, bind: bool, links: Vec<(String, PathBuf)> },
-    /// A pseudo-terminal of the container's own devpts.
-    Console { uid: u32, gid: u32, size: Option<(u16, u16)> },
+    /// Find a user and its groups in the container's passwd and group: `NAME[:GROUP]`.
+    LookUpUser { user: String },
+    /// A pseudo-terminal of the container's own devpts; `bind`: at /dev/console, too. Without a gid it keeps the one
+    /// that the devpts gives.
+    Console { uid: u32, gid: Option<u32>, size: Option<(u16, u16)>, bind: bool },
     /// Change the flags of a mount that is in place.
     SetAttr { target: PathBuf, attr: Attr },
     /// Hide files and directories.
@@ -437,7 +447,9 @@ impl Step {
             | Step::DeviceProgram { .. }
             | Step::Join { .. }
             | Step::Clone { .. }
+            | Step::Enter { .. }
             | Step::Scope { .. }
+            | Step::AttachScope { .. }
             | Step::Return { .. }
             | Step::MapIds { .. }
             | Step::OomScoreAdj { .. }
@@ -447,6 +459,14 @@ impl Step {
             | Step::Go => Actor::Parent,
             Step::Try { step, .. } => step.actor(),
             _ => Actor::Child,
+        }
+    }
+
+    /// The step itself, or what a `Try` does first.
+    pub fn first(&self) -> &Step {
+        match self {
+            Step::Try { step, .. } => step.first(),
+            step => step,
         }
     }
 
@@ -460,7 +480,10 @@ impl Step {
             Step::DeviceProgram { .. } => "device program",
             Step::Join { .. } => "setns",
             Step::Clone { .. } => "clone3",
-            Step::Scope { .. } => "systemd",
+            Step::Enter { .. } => "setns",
+            Step::Scope { .. } | Step::AttachScope { .. } => "systemd",
+            Step::Arrive { .. } => "arrive",
+            Step::LookUpUser { .. } => "user",
             Step::UnshareCgroup => "unshare",
             Step::Return { .. } => "return",
             Step::MapIds { .. } => "id maps",
@@ -554,6 +577,16 @@ impl Step {
                 },
                 if *into_cgroup { ", straight into the cgroup" } else { "" }
             ),
+            Step::Enter { namespaces, cgroup, .. } => format!(
+                "{}{}",
+                namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
+                cgroup.as_ref().map(|c| format!(", straight into the cgroup {c}")).unwrap_or_default()
+            ),
+            Step::AttachScope { scope, below } => format!("into {}{below}", scope.unit),
+            Step::Arrive { cgroup_namespace } => {
+                if *cgroup_namespace { "/, and the cgroup namespace" } else { "/" }.into()
+            }
+            Step::LookUpUser { user } => user.clone(),
             Step::Scope { scope, properties, .. } => {
                 let names: Vec<String> = properties.iter().map(|(name, _)| name.clone()).collect();
                 format!("{} in {} with {}", scope.unit, scope.slice, list(&names))
@@ -619,7 +652,10 @@ impl Step {
                 if *bind { "bind" } else { "make" },
                 nodes.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" ")
             ),
-            Step::Console { uid, gid, .. } => format!("owned by {uid}:{gid}"),
+            Step::Console { uid, gid, .. } => match gid {
+                Some(gid) => format!("owned by {uid}:{gid}"),
+                None => format!("owned by {uid}"),
+            },
             Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
             Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),
             Step::Pivot { .. } => "the old root is unmounted".into(),
@@ -673,6 +709,17 @@ impl Step {
             Step::Join { .. } => ("the config names namespaces that exist", "-"),
             Step::Clone { .. } => {
                 ("one call, no moment half inside", "a process seen or signalled between two unshares")
+            }
+            Step::Enter { .. } => (
+                "all at once, by the pidfd of init: a number may be used again, a pidfd is not",
+                "a process that is half inside and still holds the host (CVE-2016-9962)",
+            ),
+            Step::AttachScope { .. } => {
+                ("only systemd may move a process into its scope", "an exec outside the limits")
+            }
+            Step::Arrive { .. } => ("cgroup paths are the container's only once we are in its cgroup", "-"),
+            Step::LookUpUser { .. } => {
+                ("the container's own users; a number stays a number", "a uid taken for a name (CVE-2016-3697)")
             }
             Step::Scope { .. } => {
                 ("systemd owns the tree; a scope needs a live process", "limits that systemd would undo")

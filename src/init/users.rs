@@ -1,0 +1,132 @@
+//! Do: the users of the image, by a reader of our own.
+//!
+//! A static libc must never load NSS, and the image is hostile: its passwd may be a FIFO, a device, a directory or a
+//! gigabyte, and answers nothing then (`read_small`). What looks like a number is one, whatever passwd says of it
+//! (CVE-2016-3697).
+
+use crate::error::{Error, Result};
+use crate::host::read_small;
+
+/// A user, found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+/// The most that is read of passwd and of group.
+const MOST: u64 = 1 << 20;
+
+/// An id in digits. 2^32-1 would mean "leave it" to setresuid(2), that is: root; and above 2^31 ids wrap elsewhere.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|n| *n < 1 << 31)
+}
+
+fn records(path: &str) -> String {
+    read_small(path, MOST).unwrap_or_default()
+}
+
+/// The home of a uid.
+pub(super) fn home(uid: u32) -> Option<String> {
+    records("/etc/passwd").lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let home = fields.get(5).filter(|h| h.starts_with('/'))?;
+        (fields.get(2)?.parse() == Ok(uid)).then(|| (*home).to_owned())
+    })
+}
+
+/// `NAME[:GROUP]`, where a GROUP is a name or a number.
+pub(super) fn look_up(text: &str) -> Result<User> {
+    find(text, &records("/etc/passwd"), &records("/etc/group"))
+}
+
+fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
+    let (name, wanted) = text.split_once(':').map_or((text, None), |(n, g)| (n, Some(g)));
+    let unknown = |what: &str, file: &str| {
+        Err(Error::new("--user", text, format!("no such {what} in the container's {file}"))
+            .hint("numbers always work: UID[:GID]"))
+    };
+    let (uid, own) = match id(name) {
+        Some(uid) => (uid, of_uid(passwd, uid).unwrap_or(0)),
+        None => match of_name(passwd, name) {
+            Some(ids) => ids,
+            None => return unknown("user", "/etc/passwd"),
+        },
+    };
+    if let Some(wanted) = wanted {
+        let gid = match id(wanted) {
+            Some(gid) => Some(gid),
+            None => groups(group).find(|(n, ..)| *n == wanted).map(|(_, gid, _)| gid),
+        };
+        // As with docker: who names a group gets that group alone.
+        return match gid {
+            Some(gid) => Ok(User { uid, gid, groups: Vec::new() }),
+            None => unknown("group", "/etc/group"),
+        };
+    }
+    let groups = groups(group).filter(|(_, _, members)| members.split(',').any(|m| m == name)).map(|(_, g, _)| g);
+    Ok(User { uid, gid: own, groups: groups.filter(|g| *g != own).collect() })
+}
+
+fn of_name(passwd: &str, name: &str) -> Option<(u32, u32)> {
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((id(fields.next()?)?, id(fields.next()?)?))
+}
+
+fn of_uid(passwd: &str, uid: u32) -> Option<u32> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (id(fields.next()?)? == uid).then(|| id(fields.next()?)).flatten()
+    })
+}
+
+fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
+    group.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, gid) = (fields.next()?, fields.next()?, id(fields.next()?)?);
+        Some((name, gid, fields.next().unwrap_or("")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nbroken\n5:x:7:7::/:\nann:x:1000:1001:Ann:/home/ann:/bin/sh\nminus:x:4294967295:0::/:\n";
+    const GROUP: &str = "root:x:0:\nstaff:x:50:ann,bob\nann:x:1001:ann\nbroken:x:\nmany:x:60:bob,ann\n";
+
+    fn user(uid: u32, gid: u32, groups: &[u32]) -> User {
+        User { uid, gid, groups: groups.to_vec() }
+    }
+
+    #[test]
+    fn names_are_found_with_their_groups() {
+        assert_eq!(find("ann", PASSWD, GROUP).unwrap(), user(1000, 1001, &[50, 60]));
+        assert_eq!(find("ann:staff", PASSWD, GROUP).unwrap(), user(1000, 50, &[]));
+        assert_eq!(find("ann:7", PASSWD, GROUP).unwrap(), user(1000, 7, &[]));
+        assert_eq!(find("7:staff", PASSWD, GROUP).unwrap(), user(7, 50, &[]));
+    }
+
+    #[test]
+    fn a_number_is_never_a_name() {
+        // The image has a user called 5 with the uid 7.
+        assert_eq!(find("5:0", PASSWD, GROUP).unwrap(), user(5, 0, &[]));
+    }
+
+    #[test]
+    fn who_is_not_there_is_said() {
+        for (text, file) in [
+            ("eve", "/etc/passwd"),
+            ("ann:nobody", "/etc/group"),
+            ("", "/etc/passwd"),
+            ("broken", "/etc/passwd"),
+            ("minus", "/etc/passwd"),
+            ("4294967295", "/etc/passwd"),
+        ] {
+            let e = find(text, PASSWD, GROUP).unwrap_err().to_string();
+            assert!(e.contains(file), "{text}: {e}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Do: a process of ours becomes one of a container that runs.
+//!
+//! ```text
+//! runtime                      bridge                                 child (init.rs)
+//! clone3 --------------------> all namespaces but cgroup, at once,
+//!                              by the pidfd of init
+//!                              clone3(PARENT|INTO_CGROUP) ----------> waits for go, then cgroup namespace and tail
+//!   <------- pid and pidfd --- exits
+//! ```
+//!
+//! The runtime stays on the host: it has a pid file to write, a terminal to send, and it could not come back from a user
+//! namespace. The child is born with nothing of the host's around it but its memory, which it does not let anybody read
+//! (CVE-2016-9962), and it is inside the limited cgroup before its first instruction. The cgroup namespace comes after
+//! the cgroup: with `nsdelegate` the kernel lets nobody in from outside of it (cgroups(7)).
+
+use crate::cgroup::Group;
+use crate::error::{Context, Error, Result};
+use crate::plan::Ns;
+use crate::state::ProcessId;
+use crate::sync::{Channel, Tag};
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The container that is entered.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Its init.
+    pub init: ProcessId,
+    /// The same, held.
+    pub pidfd: BorrowedFd<'a>,
+}
+
+/// How it is entered.
+#[derive(Debug)]
+pub struct Way<'a> {
+    /// The namespaces that are the container's and not ours.
+    pub namespaces: &'a [Ns],
+    /// The cgroup to be born in.
+    pub group: Option<&'a Group>,
+    /// For the OOM killer.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Who returns from `enter`.
+#[derive(Debug)]
+pub enum Entered {
+    /// The runtime.
+    Parent {
+        /// The child's pid.
+        pid: i32,
+        /// A descriptor of the child.
+        pidfd: OwnedFd,
+    },
+    /// The process inside.
+    Child {
+        /// Slot 0: the cgroup namespace that is still to be joined.
+        slots: Vec<Option<OwnedFd>>,
+    },
+}
+
+/// Makes a child of ours inside the container. Returns twice; `theirs` is the child's end.
+pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channel) -> Result<Entered> {
+    let cgroup_namespace = match way.namespaces.contains(&Ns::Cgroup) {
+        true => {
+            let path = format!("/proc/{}/ns/cgroup", target.init.pid);
+            let fd = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .at("setns", "cgroup namespace")
+                .map_err(not_ours)?;
+            // The number was still init's when we looked.
+            if !target.init.alive() {
+                return Err(gone());
+            }
+            Some(fd)
+        }
+        false => None,
+    };
+    match sys::clone3(0, None).at("setns", "bridge")? {
+        sys::Cloned::Child => match cross(target, way, theirs) {
+            Ok(()) => Ok(Entered::Child { slots: vec![cgroup_namespace] }),
+            Err(e) => {
+                let json = serde_json::to_vec(&e).unwrap_or_default();
+                let _ = theirs.send(Tag::Failed, &json, &[]);
+                sys::exit(1)
+            }
+        },
+        sys::Cloned::Parent { pid: bridge, .. } => {
+            let told = ours.expect(Tag::Entered);
+            let _ = waitpid(Pid::from_raw(bridge), Some(WaitPidFlag::__WALL));
+            let told = told?;
+            let pid =
+                serde_json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
+            let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
+            Ok(Entered::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// The bridge. Returns in the child only.
+fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel) -> Result<()> {
+    sys::set_parent_death_signal(nix::libc::SIGKILL).at("setns", "death signal")?;
+    if let Some(value) = way.oom_score_adj {
+        std::fs::write("/proc/self/oom_score_adj", value.to_string()).at("oom_score_adj", value.to_string())?;
+    }
+    sys::set_dumpable(false).at("setns", "dumpable")?;
+    let at_once = way.namespaces.iter().filter(|n| **n != Ns::Cgroup);
+    let mask = at_once.clone().fold(0, |m, n| m | n.flag());
+    if mask != 0 {
+        let names: Vec<_> = at_once.map(|n| n.name()).collect();
+        sys::setns(target.pidfd, mask).at("setns", names.join(" ")).map_err(not_ours)?;
+    }
+    match sys::clone3(sys::CLONE_PARENT, way.group.map(Group::fd)) {
+        Ok(sys::Cloned::Child) => Ok(()),
+        Ok(sys::Cloned::Parent { pid, pidfd }) => {
+            let payload = serde_json::to_vec(&pid).unwrap_or_default();
+            let sent = theirs.send(Tag::Entered, &payload, &[pidfd.as_fd()]);
+            if sent.is_err() {
+                let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+            }
+            sys::exit(i32::from(sent.is_err()))
+        }
+        Err(e) => Err(Error::os("clone3", "inside the container", e).hint(match e {
+            Errno::EBUSY => "the cgroup has cgroups with controllers below it, so it takes no processes itself: name one of them with --cgroup",
+            Errno::ENOMEM => "the init of its pid namespace is gone",
+            Errno::EAGAIN => "its limit of processes is reached",
+            Errno::ENODEV => "its cgroup is being removed",
+            Errno::EACCES => "the cgroup is not delegated to this user",
+            _ => "",
+        })),
+    }
+}
+
+fn gone() -> Error {
+    Error::new("exec", "init", "is gone: the container has stopped")
+}
+
+fn not_ours(e: Error) -> Error {
+    match e.errno() {
+        Some(Errno::ESRCH | Errno::ENOENT) => gone(),
+        Some(Errno::EPERM | Errno::EACCES) => e.hint(
+            "the container belongs to somebody else; or it is not started yet, and an ordinary user can enter it only then",
+        ),
+        _ => e,
+    }
+}
