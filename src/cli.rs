@@ -1,12 +1,14 @@
-//! The command line: clap structs only. The doc comments are the help.
+//! The command line: clap structs. The doc comments are the help; `words` is what was typed, before clap.
 
-use crate::log::Format;
+pub mod words;
+
+use crate::error::Result;
+use crate::host::{Cgroup, Host};
+use crate::log::{Format, Level, Target};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// A hardened, minimal OCI container runtime
-///
-/// Runs untrusted workloads in Linux namespaces, secure when the bundle says nothing, and explains every step.
+/// Open Container Initiative runtime: hardened, minimal, and able to explain every step
 #[derive(Debug, Parser)]
 #[command(
     name = "stockade",
@@ -24,6 +26,20 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// The command line as clap has it, under the name by which we were called.
+pub fn command() -> clap::Command {
+    use clap::CommandFactory;
+    let called = words::called();
+    // The first lines as runc's callers look for them, the usage as crun's do.
+    let help = |name: &str| {
+        format!("NAME:\n   {name} - {{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}")
+    };
+    Cli::command().help_template(help(&called)).bin_name(&called).mut_subcommands(|verb| {
+        let template = help(&format!("{called} {}", verb.get_name()));
+        verb.help_template(template)
+    })
+}
+
 /// Options of every verb
 #[derive(Debug, Args, Clone)]
 pub struct Global {
@@ -31,26 +47,68 @@ pub struct Global {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Write errors (and debug lines) to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|file:FILE|syslog:ID|journald:ID")]
+    pub log: Option<Target>,
     /// The form of lines in the log file
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
     /// Say more: each step as it is done
     #[arg(long)]
     pub debug: bool,
+    /// crun's form of --debug: error, warning or debug
+    #[arg(long, value_name = "LEVEL", value_enum, hide = true)]
+    pub log_level: Option<Level>,
     /// A shipped policy (strict, oci) or a file of your own [default: STOCKADE_POLICY, the configuration file, strict]
     #[arg(long, value_name = "NAME|FILE")]
     pub policy: Option<String>,
     /// Let systemd make the cgroup, as a scope; linux.cgroupsPath is then slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// crun's form of --systemd-cgroup; disabled: the container stays in the caller's cgroup
+    #[arg(long, value_name = "cgroupfs|systemd|disabled", value_enum, conflicts_with = "systemd_cgroup")]
+    pub cgroup_manager: Option<CgroupManager>,
+    /// The criu that checkpoint and restore use
+    #[arg(long, value_name = "FILE", default_value = "criu")]
+    pub criu: PathBuf,
     /// Accepted for runc's callers: stockade sees by itself who it is
-    #[arg(long, value_name = "true|false|auto", hide = true)]
+    #[arg(long, value_name = "true|false|auto", hide = true,
+          value_parser = ["true", "false", "auto", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False"])]
     pub rootless: Option<String>,
     /// Print the version
     #[arg(short, long)]
     pub version: bool,
+}
+
+/// Who makes the cgroup of a container
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CgroupManager {
+    /// We do
+    Cgroupfs,
+    /// systemd does
+    Systemd,
+    /// Nobody
+    Disabled,
+}
+
+impl Global {
+    /// The facts of this machine, for a launch whose cgroup is made as these flags say.
+    pub fn host(&self) -> Result<Host> {
+        let manager = self.manager();
+        let mut host = Host::read_for(manager == CgroupManager::Systemd)?;
+        if manager == CgroupManager::Disabled {
+            host.cgroup = Cgroup { disabled: true, ..Cgroup::default() };
+        }
+        Ok(host)
+    }
+
+    /// Who makes the cgroup, by either of the two flags.
+    pub fn manager(&self) -> CgroupManager {
+        match self.cgroup_manager {
+            Some(manager) => manager,
+            None if self.systemd_cgroup => CgroupManager::Systemd,
+            None => CgroupManager::Cgroupfs,
+        }
+    }
 }
 
 /// The verbs
@@ -84,6 +142,8 @@ pub enum Command {
     Events(Events),
     /// Write a config.json to start from
     Spec(Spec),
+    /// Show what this runtime implements, as JSON (features.md of the specification)
+    Features,
     /// Show what a launch would do: the facts, the findings and the plan, step by step
     Explain(Explain),
     /// Run a command of this host in a throwaway hardened container, without an image
@@ -275,6 +335,12 @@ pub struct Update {
     /// Memory and swap together
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
+    /// Not in cgroup v2
+    #[arg(long, hide = true)]
+    pub kernel_memory: Option<i64>,
+    /// Not in cgroup v2
+    #[arg(long, hide = true)]
+    pub kernel_memory_tcp: Option<i64>,
     /// CPU time in CPUs, such as 1.5
     #[arg(long, value_name = "N", conflicts_with_all = ["cpu_quota", "cpu_period"])]
     pub cpus: Option<String>,

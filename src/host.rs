@@ -48,6 +48,9 @@ pub struct Cgroup {
     pub on_v1: Vec<String>,
     /// Whether we may make cgroups below `base` and move processes there.
     pub writable: bool,
+    /// No container gets one (`--cgroup-manager disabled`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
     /// systemd is asked to make the cgroup (`--systemd-cgroup`): true for the user's own manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub systemd: Option<bool>,
@@ -158,6 +161,7 @@ impl Host {
                         mount.display(),
                         if self.cgroup.writable { "writable for us" } else { "not writable for us" }
                     ),
+                    None if self.cgroup.disabled => "not to be used".to_owned(),
                     None => "not mounted".to_owned(),
                 },
             ),

@@ -4,7 +4,9 @@
 //! Podman parses the whole file), in runc's fields. Findings never go to stderr: engines read it as failure.
 
 use crate::error::Error;
+use std::convert::Infallible;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -18,9 +20,44 @@ pub enum Format {
     Json,
 }
 
+/// Where `--log` leads: a file, or in crun's forms one of the host's loggers, under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `FILE` or `file:FILE`
+    File(PathBuf),
+    /// `syslog:ID`
+    Syslog(String),
+    /// `journald:ID`
+    Journald(String),
+}
+
+impl std::str::FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Target, Infallible> {
+        Ok(match text.split_once(':') {
+            Some(("file", path)) => Target::File(path.into()),
+            Some(("syslog", id)) => Target::Syslog(id.to_owned()),
+            Some(("journald", id)) => Target::Journald(id.to_owned()),
+            _ => Target::File(text.into()),
+        })
+    }
+}
+
+/// How much is said; crun's form of `--debug`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Level {
+    /// Failures
+    Error,
+    /// The same: findings are no log lines
+    Warning,
+    /// Each step, too
+    Debug,
+}
+
 #[derive(Debug, Default)]
 struct Sink {
-    file: Option<PathBuf>,
+    target: Option<Target>,
     format: Format,
     debug: bool,
 }
@@ -28,8 +65,8 @@ struct Sink {
 static SINK: OnceLock<Sink> = OnceLock::new();
 
 /// Says once, at the start, where lines go.
-pub fn init(file: Option<PathBuf>, format: Format, debug: bool) {
-    let _ = SINK.set(Sink { file, format, debug });
+pub fn init(target: Option<Target>, format: Format, debug: bool) {
+    let _ = SINK.set(Sink { target, format, debug });
 }
 
 fn record(level: &str, msg: &str, error: Option<&Error>, format: Format) -> String {
@@ -55,31 +92,74 @@ fn record(level: &str, msg: &str, error: Option<&Error>, format: Format) -> Stri
     }
 }
 
-fn append(path: &PathBuf, line: &str) -> bool {
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut f| writeln!(f, "{line}")).is_ok()
+impl Target {
+    fn write(&self, level: &str, msg: &str, line: &str) -> std::io::Result<()> {
+        // syslog(3): LOG_ERR and LOG_DEBUG, of the facility LOG_USER.
+        let priority = if level == "error" { 3 } else { 7 };
+        match self {
+            Target::File(path) => {
+                // In one write: two runtimes may share the file.
+                let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+                file.write_all(format!("{line}\n").as_bytes())
+            }
+            Target::Syslog(id) => send("/dev/log", &format!("<{}>{id}: {msg}", 8 | priority)),
+            Target::Journald(id) => send(
+                "/run/systemd/journal/socket",
+                &format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={id}\nMESSAGE={}\n", msg.replace('\n', " ")),
+            ),
+        }
+    }
+}
+
+fn send(socket: &str, message: &str) -> std::io::Result<()> {
+    UnixDatagram::unbound()?.send_to(message.as_bytes(), socket).map(drop)
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::File(path) => write!(f, "{}", path.display()),
+            Target::Syslog(id) => write!(f, "syslog:{id}"),
+            Target::Journald(id) => write!(f, "journald:{id}"),
+        }
+    }
+}
+
+/// What a verb answers, on stdout. A reader that has seen enough (`stockade list | head -n 1`) is no failure, and a full
+/// disk is no panic.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("stdout", "", &e)),
+        _ => Ok(()),
+    }
+}
+
+fn complain(line: &str) {
+    // In one write, and nobody is left to be told when it fails.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The one line about a failure.
 pub fn error(e: &Error) {
-    let sink = SINK.get();
     let msg = e.to_string();
-    eprintln!("stockade: {msg}");
-    if let Some((file, format)) = sink.and_then(|s| s.file.as_ref().map(|f| (f, s.format)))
-        && !append(file, &record("error", &msg, Some(e), format))
-    {
-        eprintln!("stockade: --log {}: could not be written", file.display());
+    complain(&format!("stockade: {msg}"));
+    let Some(sink) = SINK.get() else { return };
+    let Some(target) = &sink.target else { return };
+    if target.write("error", &msg, &record("error", &msg, Some(e), sink.format)).is_err() {
+        complain(&format!("stockade: --log {target}: could not be written"));
     }
 }
 
-/// A line for `--debug`: into the log file where there is one, else on stderr.
+/// A line for `--debug`: into the log where there is one, else on stderr.
 pub fn debug(msg: &str) {
     let Some(sink) = SINK.get().filter(|s| s.debug) else { return };
-    match &sink.file {
-        Some(file) => {
-            append(file, &record("debug", msg, None, sink.format));
+    let line = record("debug", msg, None, sink.format);
+    match &sink.target {
+        Some(target) => {
+            let _ = target.write("debug", msg, &line);
         }
-        None => eprintln!("{}", record("debug", msg, None, sink.format)),
+        None => complain(&line),
     }
 }
 

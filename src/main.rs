@@ -1,8 +1,8 @@
 //! The stockade binary: parse, run, map an error to an exit code.
 
-use clap::Parser;
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
-use stockade::cli::{Cli, Command};
+use stockade::cli::{self, Cli, Command, words};
 use stockade::error::Error;
 use stockade::{commands, log, sys};
 
@@ -11,15 +11,23 @@ fn main() {
     // --preserve-fds and opened up again for the workload alone.
     let _ = sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC);
     let _ = sys::keep_children();
-    let cli = match Cli::try_parse() {
+    let command = cli::command();
+    let words = words::normal(std::env::args_os().collect(), &command);
+    let cli = match command.clone().try_get_matches_from(&words).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => {
+            let _ = log::print(&e.render().to_string());
+            sys::exit(0);
+        }
         Err(e) => {
-            let help = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            let _ = e.print();
-            sys::exit(if help { 0 } else { 1 });
+            let (target, format) = words::log_of(&words);
+            log::init(target, format, false);
+            log::error(&words::refusal(&e, &words, &command));
+            sys::exit(1);
         }
     };
-    log::init(cli.global.log.clone(), cli.global.log_format, cli.global.debug);
+    let debug = cli.global.debug || cli.global.log_level == Some(log::Level::Debug);
+    log::init(cli.global.log.clone(), cli.global.log_format, debug);
     if sys::is_secure_exec() {
         log::error(&Error::new("stockade", "", "refuses to run setuid, setgid or with file capabilities"));
         sys::exit(1);
@@ -33,7 +41,5 @@ fn main() {
             failed
         }
     };
-    use std::io::Write;
-    let _ = std::io::stdout().flush();
     sys::exit(code);
 }

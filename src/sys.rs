@@ -310,6 +310,14 @@ pub fn seccomp_install(program: &[libc::sock_filter], flags: u64) -> Res<()> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) }).map(drop)
 }
 
+/// seccomp(2) without a program: EFAULT when the kernel takes these flags, EINVAL when it does not know them.
+pub fn seccomp_knows(flags: u64) -> bool {
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel reads the program through a pointer that is checked by itself; nothing is installed.
+    let answer = check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none) });
+    answer != Err(Errno::EINVAL) && answer != Err(Errno::ENOSYS)
+}
+
 /// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING with a fresh anonymous keyring: keyrings are not namespaced.
 pub fn new_session_keyring() -> Res<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

@@ -100,7 +100,7 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
     check_descriptors(request.preserve_fds)?;
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
-    let mut host = Host::read_for(global.systemd_cgroup)?;
+    let mut host = global.host()?;
     let store = Store::open(global.root.as_deref())?;
     let entry = match request.entry.take() {
         Some(entry) => entry,

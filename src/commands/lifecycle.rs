@@ -96,16 +96,37 @@ pub fn kill(global: &Global, args: &Kill) -> Result<i32> {
     if args.all {
         return kill_all(&entry, signal, pidfd.is_some()).map(|()| 0);
     }
+    // Where the pid namespace is shared, the end of the init is not the end of the others; SIGKILL is meant for all.
+    if signal == nix::libc::SIGKILL
+        && let Some(group) = group(&entry)?
+        && !group.processes()?.is_empty()
+    {
+        group.kill()?;
+        return match pidfd {
+            Some(fd) => sys::pidfd_send_signal(fd.as_fd(), signal).or_else(gone).at("kill", &args.id).map(|()| 0),
+            None => Ok(0),
+        };
+    }
     match pidfd {
         Some(fd) => sys::pidfd_send_signal(fd.as_fd(), signal).at("kill", &args.id).map(|()| 0),
         None => Err(Error::new("kill", args.id.as_str(), "container not running")),
     }
 }
 
+/// The container's cgroup, where it has one.
+fn group(entry: &Entry) -> Result<Option<Group>> {
+    let record = entry.intent()?.and_then(|i| i.cgroup);
+    record.as_ref().map(|r| Group::open(&r.mount, &r.path)).transpose().map(Option::flatten)
+}
+
+/// A process that ended before the signal came is as dead as was asked.
+fn gone(e: Errno) -> std::result::Result<(), Errno> {
+    if e == Errno::ESRCH { Ok(()) } else { Err(e) }
+}
+
 /// To everything in the cgroup; without one, to the init, whose end is the end of its pid namespace.
 fn kill_all(entry: &Entry, signal: i32, alive: bool) -> Result<()> {
-    let record = entry.intent()?.and_then(|i| i.cgroup);
-    if let Some(group) = record.as_ref().map(|r| Group::open(&r.mount, &r.path)).transpose()?.flatten() {
+    if let Some(group) = group(entry)? {
         if signal == nix::libc::SIGKILL {
             return group.kill();
         }

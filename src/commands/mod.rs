@@ -1,6 +1,7 @@
 //! The verbs, one short file a family. Each reads what was typed, turns it into values, and calls the rooms below.
 
 mod exec;
+mod features;
 mod launch;
 mod lifecycle;
 mod resources;
@@ -11,12 +12,17 @@ mod spec;
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
 
+/// What was built; a release says so when it builds.
+const COMMIT: &str = match option_env!("STOCKADE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Does one verb and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<i32> {
     let Cli { global, command } = cli;
     if global.version {
-        println!("stockade {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::state::OCI_VERSION);
-        return Ok(0);
+        return crate::log::print(&version()).map(|()| 0);
     }
     let Some(command) = command else {
         return Err(Error::new("command line", "", "no verb").hint("stockade --help lists them"));
@@ -37,6 +43,18 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Events(args) => resources::events(&global, &args),
         Command::Explain(args) => show::explain(&global, &args),
         Command::Spec(args) => spec::spec(&args),
+        Command::Features => features::features(),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),
     }
+}
+
+/// runc's lines, which Docker and containerd take apart, and crun's line of feature words.
+fn version() -> String {
+    let (called, version) = (crate::cli::words::called(), env!("CARGO_PKG_VERSION"));
+    let mut text = format!("{called} version {version}\ncommit: {COMMIT}\nspec: {}\n", crate::state::OCI_VERSION);
+    if called != "stockade" {
+        text += &format!("stockade: {version}\n");
+    }
+    let systemd = if cfg!(feature = "systemd") { "+SYSTEMD " } else { "" };
+    text + &format!("{systemd}+CAP +SECCOMP +EBPF\n")
 }

@@ -48,9 +48,9 @@ pub fn ps(global: &Global, args: &Ps) -> Result<i32> {
     let (entry, state, _) = known(global, &args.id)?;
     let pids = ps::pids(&entry, &state)?;
     if args.format == "json" {
-        println!("{}", json!(pids));
+        crate::log::print(&format!("{}\n", json!(pids)))?;
     } else {
-        print!("{}", ps::table(&pids, &args.arguments)?);
+        crate::log::print(&ps::table(&pids, &args.arguments)?)?;
     }
     Ok(0)
 }
@@ -141,6 +141,8 @@ fn from_flags(args: &Update) -> Result<LinuxResources> {
     put("memory", "swap", size("--memory-swap", &args.memory_swap)?.map(Value::from));
     put("cpu", "shares", args.cpu_share.map(Value::from));
     put("cpu", "quota", args.cpu_quota.map(Value::from));
+    put("memory", "kernel", args.kernel_memory.map(Value::from));
+    put("memory", "kernelTCP", args.kernel_memory_tcp.map(Value::from));
     put("cpu", "period", args.cpu_period.map(Value::from));
     put("cpu", "burst", args.cpu_burst.map(Value::from));
     put("cpu", "idle", args.cpu_idle.map(Value::from));

@@ -64,7 +64,7 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
             let _ = std::fs::remove_dir_all(dir.join("rootfs"));
         })?;
         let shown = dir.display();
-        println!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME");
+        crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
     }
     let store = Store::open(global.root.as_deref())?;

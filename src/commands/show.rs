@@ -3,7 +3,7 @@
 use crate::bundle::Bundle;
 use crate::cli::{Explain, Global, List};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::log::print;
 use crate::plan::{self, Options};
 use crate::policy::Policy;
 use crate::state::{self, Store};
@@ -16,8 +16,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String> {
 pub fn state(global: &Global, id: &str) -> Result<i32> {
     let entry = Store::open(global.root.as_deref())?.entry(id)?;
     let (state, status) = entry.require()?;
-    println!("{}", json(&state.to_oci(status))?);
-    Ok(0)
+    print(&(json(&state.to_oci(status))? + "\n")).map(|()| 0)
 }
 
 /// `stockade list`.
@@ -30,10 +29,7 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
         Err(e) => return Err(e),
     };
     if args.quiet {
-        for id in ids {
-            println!("{id}");
-        }
-        return Ok(0);
+        return print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>()).map(|()| 0);
     }
     let mut known = Vec::new();
     for id in &ids {
@@ -45,8 +41,7 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
     if args.format == "json" {
         let all: Vec<_> = known.iter().map(|(s, status)| s.to_oci(*status)).collect();
         let line = serde_json::to_string(&all).map_err(|e| Error::new("output", "JSON", e.to_string()))?;
-        println!("{line}");
-        return Ok(0);
+        return print(&(line + "\n")).map(|()| 0);
     }
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
     for (s, status) in &known {
@@ -62,11 +57,11 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
     }
     let width = |n: usize| rows.iter().map(|r| r[n].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..6).map(width).collect();
-    for row in &rows {
+    let line = |row: &[String; 6]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
-    }
-    Ok(0)
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    print(&rows.iter().map(line).collect::<String>()).map(|()| 0)
 }
 
 /// `stockade explain`.
@@ -79,16 +74,15 @@ pub fn explain(global: &Global, args: &Explain) -> Result<i32> {
 /// Plans without doing and prints it.
 pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as_json: bool) -> Result<i32> {
     state::check_id(id)?;
-    let mut host = Host::read_for(global.systemd_cgroup)?;
+    let mut host = global.host()?;
     if plan::wants_ids(bundle, policy, &host) {
         host.ids.block = state::likely_ids(id)?;
     }
     let options = Options { id: id.to_owned(), ..Options::default() };
     let plan = plan::plan(bundle, policy, &host, &options)?;
-    if as_json {
-        println!("{}", json(&plan::explain::json(&plan, &host))?);
-    } else {
-        print!("{}", plan::explain::text(&plan, &host));
-    }
-    Ok(0)
+    let text = match as_json {
+        true => json(&plan::explain::json(&plan, &host))? + "\n",
+        false => plan::explain::text(&plan, &host),
+    };
+    print(&text).map(|()| 0)
 }

@@ -39,6 +39,7 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
 
     let cgroup = draft.host.cgroup.clone();
     let obstacle = match &cgroup.mount {
+        None if cgroup.disabled => Some("--cgroup-manager disabled".to_owned()),
         None => Some("cgroup v2 is not mounted on this host".to_owned()),
         Some(mount) if !cgroup.writable => {
             Some(format!("{}{} is not writable for uid {}", mount.display(), cgroup.base, draft.host.uid))

@@ -251,6 +251,19 @@ const PROPAGATION: [(&str, u64); 4] = [
     ("unbindable", attr::MS_UNBINDABLE),
 ];
 
+/// Words that are no flag of a mount, beside those of a file system itself.
+const WORDS: [&str; 8] = ["async", "bind", "defaults", "idmap", "loud", "noiversion", "nomand", "rbind"];
+
+/// Every option that is understood, for `features`; what only a file system understands is not among them.
+pub fn option_names() -> Vec<String> {
+    let mut names: Vec<String> = WORDS.map(str::to_owned).to_vec();
+    for name in FLAGS.iter().map(|(n, ..)| n).chain(PROPAGATION.iter().map(|(n, _)| n)) {
+        names.extend([(*name).to_owned(), format!("r{name}")]);
+    }
+    names.sort();
+    names
+}
+
 fn understand(draft: &mut Draft, index: usize, mount: &Mount) -> Result<Wish> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     let mut wish = Wish {

@@ -64,6 +64,7 @@ pub fn v2() -> Host {
         caps: ALL_CAPS,
         initial_userns: true,
         cgroup: Cgroup {
+            disabled: false,
             mount: Some("/sys/fs/cgroup".into()),
             base: "/system.slice".into(),
             controllers: words("cpuset cpu io memory hugetlb pids rdma misc"),
@@ -79,6 +80,7 @@ pub fn v2() -> Host {
 pub fn hybrid() -> Host {
     Host {
         cgroup: Cgroup {
+            disabled: false,
             mount: Some("/sys/fs/cgroup/unified".into()),
             base: "/".into(),
             controllers: words("hugetlb"),
@@ -99,6 +101,7 @@ pub fn rootless() -> Host {
         groups: vec![1000, 27],
         caps: 0,
         cgroup: Cgroup {
+            disabled: false,
             base: "/user.slice/user-1000.slice/user@1000.service/app.slice".into(),
             controllers: words("cpu memory pids"),
             ..v2().cgroup

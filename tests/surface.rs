@@ -1,0 +1,465 @@
+//! The command line as runc's and crun's callers type it, and what they read back: help, version, errors, the log, the
+//! document of features. What verbs do to containers is in tests/lifecycle.rs.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use common::*;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Types a line; `{}` in it is a directory of the test.
+fn typed(dir: &Path, line: &str) -> Output {
+    let line = line.replace("{}", &dir.display().to_string());
+    Command::new(runtime()).args(line.split_whitespace()).current_dir(dir).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A bundle on whose states lines are typed: `line` begins after `--root STATE [--policy ...]`.
+fn on(bundle: &Bundle, line: &str) -> Output {
+    let dir = bundle.path().display().to_string();
+    let line = line.replace("{}", &dir);
+    // A container must not hold the pipe that we read to its end.
+    let err = bundle.path().join("typed.err");
+    let out = bundle.path().join("typed.out");
+    let status = bundle
+        .command(&line.split_whitespace().collect::<Vec<_>>())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .status()
+        .unwrap();
+    Output { status, stdout: std::fs::read(&out).unwrap(), stderr: std::fs::read(&err).unwrap() }
+}
+
+fn silent(out: &Output) {
+    assert_eq!((ok(out).as_str(), text(&out.stderr).as_str()), ("", ""));
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_status_1() {
+    let dir = scratch();
+    for (line, words) in [
+        ("", "no verb"),
+        ("fly", "No help topic for 'fly'"),
+        ("help fly", "No help topic for 'fly'"),
+        ("run", "<ID>"),
+        ("create a b", "unexpected argument 'b'"),
+        ("state --no-such box", "'--no-such'"),
+        ("state -no-such box", "'-n'"),
+        ("--no-such list", "'--no-such'"),
+        ("--log-format=invalid list", "'invalid'"),
+        ("--log-level=shout list", "'shout'"),
+        ("--cgroup-manager=mine list", "'mine'"),
+        ("--rootless=perhaps list", "'perhaps'"),
+        ("list --format xml", "'xml'"),
+        ("run --detach=maybe box", "'maybe'"),
+        ("run --preserve-fds many box", "'many'"),
+        ("run box --bundle", "--bundle"),
+        ("kill", "<ID>"),
+        ("delete", "<ID>"),
+    ] {
+        let out = typed(dir.path(), line);
+        let err = failed(&out);
+        assert_eq!(out.status.code(), Some(1), "{line}");
+        assert!(out.stdout.is_empty(), "{line}: {}", text(&out.stdout));
+        assert!(err.starts_with("stockade: command line: ") && err.contains(words), "{line}: {err}");
+        assert!(err.contains("hint: stockade"), "{line}: {err}");
+    }
+}
+
+#[test]
+fn help_and_version_have_the_lines_that_callers_look_for() {
+    let dir = scratch();
+    let link = dir.path().join("runc");
+    std::os::unix::fs::symlink(runtime(), &link).unwrap();
+    let by = |name: &Path, line: &str| ok(&Command::new(name).args(line.split_whitespace()).output().unwrap());
+    for line in ["-h", "--help", "help", "h"] {
+        let help = by(&link, line);
+        let lines: Vec<&str> = help.lines().collect();
+        assert_eq!(lines[0], "NAME:", "{line}");
+        assert!(lines[1].trim().starts_with("runc - Open Container Initiative runtime"), "{line}: {}", lines[1]);
+    }
+    for verb in [
+        "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
+        "start", "state", "update",
+    ] {
+        for line in [format!("{verb} -h"), format!("{verb} --help"), format!("help {verb}"), format!("h {verb}")] {
+            let help = by(&link, &line);
+            let lines: Vec<&str> = help.lines().collect();
+            assert_eq!(lines[0], "NAME:", "{line}");
+            assert!(lines[1].trim().starts_with(&format!("runc {verb} ")), "{line}: {}", lines[1]);
+            assert!(help.contains(&format!("Usage: runc {verb}")), "{line}: {help}");
+        }
+    }
+    for line in ["--version", "-v", "-version"] {
+        let version = by(&runtime(), line);
+        let lines: Vec<&str> = version.lines().collect();
+        assert_eq!(lines[0], format!("stockade version {}", env!("CARGO_PKG_VERSION")));
+        assert!(lines[1].starts_with("commit: ") && lines[2].starts_with("spec: 1."), "{version}");
+        assert!(lines[3].starts_with("+") && lines[3].contains("+SECCOMP"), "{version}");
+    }
+    // Under another name it still says what it is.
+    assert!(by(&link, "-v").starts_with("runc version ") && by(&link, "-v").contains("\nstockade: "));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = scratch();
+    let mut child =
+        Command::new(runtime()).arg("features").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(child.wait().unwrap().success() && err.is_empty(), "{err}");
+    // A full disk is one; and it is an error, no panic.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = Command::new(runtime()).arg("features").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert!(failed(&out).contains("ENOSPC"));
+    drop(dir);
+}
+
+/// The same meaning, however it is spelt: Go's flags take one dash or two, and a boolean takes a value.
+#[test]
+fn spellings_of_go_and_of_getopt_mean_the_same() {
+    need_root!("spellings_of_go_and_of_getopt_mean_the_same");
+    let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    bundle.write();
+    for line in [
+        "run --detach --bundle {} --pid-file pid box",
+        "run -d -b {} -pid-file pid box",
+        "run box -d -b{} --pid-file=pid --no-subreaper",
+        "run -no-subreaper -detach=true -bundle={} -pid-file=pid box",
+        "run --detach --keep=false --no-new-keyring --preserve-fds 0 -b={} --pid-file pid box",
+        "run --detach=1 --no-pivot=false --bundle {} --pid-file pid -- box",
+    ] {
+        silent(&on(&bundle, line));
+        assert_eq!(std::fs::read_to_string(bundle.path().join("pid")).unwrap(), bundle.pid().to_string(), "{line}");
+        std::fs::remove_file(bundle.path().join("pid")).unwrap();
+        for (line, answer) in [
+            ("list -q", "box\n"),
+            ("list --quiet=true", "box\n"),
+            ("-debug=false list -q -f json", "box\n"),
+            ("--systemd-cgroup=false --rootless=auto list -q --format table", "box\n"),
+            ("--rootless true --criu /no/criu list --quiet", "box\n"),
+            ("kill box 0", ""),
+            ("kill -all box 0", ""),
+            ("kill --all=false box 0", ""),
+            ("kill box -a 0", ""),
+            ("delete -force box", ""),
+        ] {
+            let out = on(&bundle, line);
+            assert_eq!((ok(&out).as_str(), text(&out.stderr).as_str()), (answer, ""), "{line}");
+        }
+    }
+    silent(&on(&bundle, "delete -f=true box"));
+    assert!(failed(&on(&bundle, "delete -f=false box")).contains("does not exist"));
+    assert!(failed(&on(&bundle, "run --no-pivot -b {} box")).contains("--no-pivot: refused"));
+}
+
+/// What engines read as failure is any byte on stderr, and Podman parses the whole log.
+#[test]
+fn success_is_silent_and_a_failure_is_one_record() {
+    need_root!("success_is_silent_and_a_failure_is_one_record");
+    let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    bundle.write();
+    let log = bundle.path().join("log.json");
+    let records = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let json = "--log {}/log.json --log-format json";
+    silent(&on(&bundle, &format!("{json} create -b {{}} box")));
+    silent(&on(&bundle, &format!("{json} start box")));
+    silent(&on(&bundle, &format!("{json} --log-level=error kill box 0")));
+    assert!(!log.exists());
+    let all = [
+        ("state nobody", "does not exist"),
+        ("delete nobody", "does not exist"),
+        ("create -b {} box", "already exists"),
+        ("create -b {}/nowhere other", "no such file or directory"),
+        ("create -b {} a/b", "invalid character"),
+        ("start box", "running"),
+        ("fly", "No help topic for 'fly'"),
+        ("state", "<ID>"),
+        ("--no-such list", "'--no-such'"),
+    ];
+    for (n, (line, words)) in all.iter().enumerate() {
+        let out = on(&bundle, &format!("{json} {line}"));
+        let err = failed(&out);
+        let records = records();
+        assert_eq!(records.len(), n + 1, "{line}: {records:?}");
+        let last = &records[n];
+        assert_eq!(last["level"], "error", "{line}");
+        let msg = last["msg"].as_str().unwrap();
+        assert!(msg.contains(words) && err.contains(msg), "{line}: {msg} / {err}");
+        assert!(last["time"].as_str().unwrap().ends_with('Z'));
+    }
+    silent(&on(&bundle, &format!("{json} kill box KILL")));
+    wait_for("stopped", || bundle.state()["status"] == "stopped");
+    let err = failed(&on(&bundle, &format!("{json} kill box")));
+    assert!(err.contains("container not running"), "{err}");
+    assert_eq!(records().len(), all.len() + 1);
+    silent(&on(&bundle, &format!("{json} delete box")));
+    silent(&on(&bundle, &format!("{json} delete -f box")));
+    assert_eq!(records().len(), all.len() + 1);
+
+    // The other forms: text is logfmt; file: is crun's.
+    for form in ["--log {}/log.txt", "--log=file:{}/log.txt", "--log=file:{}/log.txt --log-format=text"] {
+        failed(&on(&bundle, &format!("{form} state nobody")));
+        let text = std::fs::read_to_string(bundle.path().join("log.txt")).unwrap();
+        assert!(text.starts_with("time=\"") && text.contains(" level=error msg=\"") && text.lines().count() == 1);
+        std::fs::remove_file(bundle.path().join("log.txt")).unwrap();
+    }
+    // A log that cannot be written hides nothing.
+    let out = on(&bundle, "--log {}/no/such/log state nobody");
+    assert!(text(&out.stderr).contains("does not exist") && text(&out.stderr).contains("could not be written"));
+}
+
+#[test]
+fn debug_lines_go_where_the_log_goes() {
+    need_root!("debug_lines_go_where_the_log_goes");
+    let bundle = Bundle::usual(&["true"]).policy("oci");
+    bundle.write();
+    for (flag, log) in [("--debug", "debug.json"), ("--log-level debug", "level.json")] {
+        silent(&on(&bundle, &format!("{flag} --log {{}}/{log} --log-format json run -b {{}} box")));
+        let text = std::fs::read_to_string(bundle.path().join(log)).unwrap();
+        let levels: BTreeSet<String> = text
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap()["level"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(levels, BTreeSet::from(["debug".to_owned()]));
+    }
+    let out = on(&bundle, "--debug run -b {} box");
+    assert!(out.status.success() && text(&out.stderr).contains("level=debug"));
+}
+
+/// `--log syslog:ID` and `journald:ID`: in a mount namespace of our own the host's sockets are ours.
+#[test]
+fn crun_s_loggers_get_their_message() {
+    need_root!("crun_s_loggers_get_their_message");
+    let dir = scratch();
+    for (log, socket, starts, holds) in [
+        ("syslog:me", "dev-log", "<11>me: ", "does not exist"),
+        ("journald:me", "journal", "PRIORITY=3\nSYSLOG_IDENTIFIER=me\nMESSAGE=", "does not exist"),
+    ] {
+        let path = dir.path().join(socket);
+        let listener = UnixDatagram::bind(&path).unwrap();
+        listener.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let (top, place) =
+            if socket == "journal" { ("/run", "/run/systemd/journal/socket") } else { ("/dev", "/dev/log") };
+        let script = format!(
+            "mount -t tmpfs none {top} && mkdir -p $(dirname {place}) && ln -s {} {place} || exit 9; \
+             exec {} --root {}/state --log {log} state nobody",
+            path.display(),
+            runtime().display(),
+            dir.path().display()
+        );
+        let out = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+        assert!(failed(&out).contains("does not exist"));
+        let mut buffer = [0u8; 4096];
+        let n = listener.recv(&mut buffer).unwrap();
+        let message = text(&buffer[..n]);
+        assert!(message.starts_with(starts) && message.contains(holds), "{message}");
+    }
+}
+
+#[test]
+fn without_a_cgroup_manager_there_is_no_cgroup() {
+    need_root!("without_a_cgroup_manager_there_is_no_cgroup");
+    let own = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let bundle = Bundle::silent(&["sleep", "1000"]);
+    bundle.write();
+    silent(&on(&bundle, "--cgroup-manager disabled run -d -b {} box"));
+    assert_eq!(own(&bundle.pid().to_string()), own("self"));
+    silent(&on(&bundle, "delete -f box"));
+    silent(&on(&bundle, "--cgroup-manager=cgroupfs run -d -b {} box"));
+    assert_ne!(own(&bundle.pid().to_string()), own("self"));
+    silent(&on(&bundle, "delete -f box"));
+    // What the config asks must hold, or nothing runs.
+    let mut bundle = Bundle::usual(&["true"]).policy("oci");
+    bundle.config["linux"]["resources"] = json!({ "pids": { "limit": 7 } });
+    bundle.write();
+    let err = failed(&on(&bundle, "--cgroup-manager disabled run -b {} box"));
+    assert!(err.contains("--cgroup-manager disabled"), "{err}");
+}
+
+/// SIGKILL is meant for all: also where the pid namespace is the host's and the init is gone already.
+#[test]
+fn a_kill_reaches_everybody_where_the_pid_namespace_is_shared() {
+    need_root!("a_kill_reaches_everybody_where_the_pid_namespace_is_shared");
+    for first in ["init", "nobody"] {
+        let mut bundle = Bundle::usual(&["sh", "-c", "sleep 1000 & sleep 1000 & wait"]).policy("oci");
+        let list = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|n| n["type"] != "pid");
+        bundle.write();
+        silent(&on(&bundle, "run -d -b {} box"));
+        let pids = || -> Vec<i32> { serde_json::from_str(&ok(&on(&bundle, "ps -f json box"))).unwrap() };
+        wait_for("three processes", || pids().len() == 3);
+        let init = bundle.pid();
+        if first == "init" {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGKILL).unwrap();
+            wait_for("stopped", || bundle.state()["status"] == "stopped");
+            assert_eq!(pids().len(), 2);
+            assert!(failed(&on(&bundle, "kill box TERM")).contains("container not running"));
+        }
+        silent(&on(&bundle, "kill box KILL"));
+        wait_for("nobody", || pids().is_empty());
+        assert!(failed(&on(&bundle, "kill box KILL")).contains("container not running"));
+        silent(&on(&bundle, "delete box"));
+    }
+}
+
+#[test]
+fn list_is_sorted_and_has_runc_s_keys_in_order() {
+    need_root!("list_is_sorted_and_has_runc_s_keys_in_order");
+    let mut bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    bundle.config["annotations"] = json!({ "org.example": "1" });
+    bundle.write();
+    silent(&on(&bundle, "create -b {} zoo"));
+    silent(&on(&bundle, "create -b {} ant"));
+    assert_eq!(ok(&on(&bundle, "list -q")), "ant\nzoo\n");
+    let line = ok(&on(&bundle, "list -f json"));
+    assert_eq!(line.lines().count(), 1);
+    let mut from = 0;
+    for id in ["ant", "zoo"] {
+        for key in ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"] {
+            let found = line[from..].find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{id} {key}: {line}"));
+            from += found + 1;
+        }
+    }
+    for id in ["ant", "zoo"] {
+        silent(&on(&bundle, &format!("delete -f {id}")));
+    }
+    assert_eq!(ok(&on(&bundle, "list -f json")), "[]\n");
+}
+
+// ---------------------------------------------------------------- features
+
+fn features() -> Value {
+    serde_json::from_slice(&Command::new(runtime()).arg("features").output().unwrap().stdout).unwrap()
+}
+
+fn list(value: &Value) -> Vec<String> {
+    value.as_array().unwrap_or_else(|| panic!("{value}")).iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn features_have_the_keys_of_the_specification_and_no_others() {
+    let all = features();
+    let keys = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let set = |words: &str| words.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(
+        keys(&all),
+        set("annotations hooks linux mountOptions ociVersionMax ociVersionMin potentiallyUnsafeConfigAnnotations")
+    );
+    let linux = &all["linux"];
+    assert!(keys(linux).is_subset(&set(
+        "apparmor capabilities cgroup intelRdt memoryPolicy mountExtensions namespaces netDevices seccomp selinux"
+    )));
+    assert_eq!(keys(&linux["cgroup"]), set("rdma systemd systemdUser v1 v2"));
+    assert_eq!(keys(&linux["seccomp"]), set("actions archs enabled knownFlags operators supportedFlags"));
+    // It parses as the specification's own type.
+    let parsed: oci_spec::runtime::Features = serde_json::from_value(all.clone()).unwrap();
+    assert_eq!(parsed.oci_version_min(), "1.0.0");
+    for (_, value) in all["annotations"].as_object().unwrap() {
+        assert!(value.is_string());
+    }
+    assert_eq!(all["hooks"].as_array().unwrap().len(), 6);
+    assert_eq!(linux["namespaces"].as_array().unwrap().len(), 8);
+    assert_eq!(linux["cgroup"]["v1"], false);
+    assert!(list(&linux["capabilities"]).contains(&"CAP_CHECKPOINT_RESTORE".to_owned()));
+    assert!(list(&linux["seccomp"]["archs"]).contains(&"SCMP_ARCH_X86_64".to_owned()));
+    let known = list(&linux["seccomp"]["knownFlags"]);
+    let supported = list(&linux["seccomp"]["supportedFlags"]);
+    assert!(supported.iter().all(|f| known.contains(f)) && known.len() == 4, "{known:?} {supported:?}");
+    // Every kernel that stockade runs on has these.
+    assert!(supported.contains(&"SECCOMP_FILTER_FLAG_LOG".to_owned()), "{supported:?}");
+}
+
+/// Nothing is promised that is not taken: each version, hook, mount option, namespace, capability and word of seccomp is
+/// put into a config.json, which must be planned.
+#[test]
+fn what_features_list_is_taken() {
+    let all = features();
+    let dir = scratch();
+    make_rootfs(&dir.path().join("rootfs"));
+    let usual = Bundle::usual(&["true"]);
+    let base = || usual.config.clone();
+    let planned = |config: &Value, what: &str| {
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let out = typed(dir.path(), "--policy oci explain {} --json");
+        assert!(out.status.success(), "{what}: {}", text(&out.stderr));
+        let plan = text(&out.stdout);
+        assert!(!plan.contains("unknownFields"), "{what}: {plan}");
+    };
+    for key in ["ociVersionMin", "ociVersionMax"] {
+        let mut config = base();
+        config["ociVersion"] = all[key].clone();
+        planned(&config, key);
+    }
+    for hook in list(&all["hooks"]) {
+        let mut config = base();
+        config["hooks"] = json!({ hook.as_str(): [{ "path": "/bin/true" }] });
+        planned(&config, &hook);
+    }
+    let mut config = base();
+    let count = config["mounts"].as_array().unwrap().len();
+    for option in list(&all["mountOptions"]) {
+        let bind = json!({ "destination": "/mnt", "type": "none", "source": "/usr", "options": ["rbind", option] });
+        let tmpfs = json!({ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [option] });
+        let of_binds = ["bind", "rbind", "idmap", "ridmap"].contains(&option.as_str());
+        config["mounts"].as_array_mut().unwrap().truncate(count);
+        config["mounts"].as_array_mut().unwrap().push(if of_binds { bind } else { tmpfs });
+        if option.ends_with("idmap") {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+            let map = json!([{ "containerID": 0, "hostID": 700_000, "size": 65_536 }]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        } else {
+            config["linux"].as_object_mut().unwrap().remove("uidMappings");
+            config["linux"].as_object_mut().unwrap().remove("gidMappings");
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "user");
+        }
+        planned(&config, &option);
+    }
+    for ns in list(&all["linux"]["namespaces"]) {
+        let mut config = base();
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|n| n["type"] != ns.as_str());
+        list.push(json!({ "type": ns }));
+        if ns == "user" {
+            let map = json!([{ "containerID": 0, "hostID": 700_000, "size": 65_536 }]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        }
+        planned(&config, &ns);
+    }
+    let mut config = base();
+    let caps = all["linux"]["capabilities"].clone();
+    config["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
+    planned(&config, "capabilities");
+
+    let seccomp = &all["linux"]["seccomp"];
+    for action in list(&seccomp["actions"]) {
+        let mut config = base();
+        config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["getcpu"], "action": action }] });
+        if action == "SCMP_ACT_NOTIFY" {
+            config["linux"]["seccomp"]["listenerPath"] = "/run/agent.sock".into();
+        }
+        planned(&config, &action);
+    }
+    for op in list(&seccomp["operators"]) {
+        let mut config = base();
+        config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["getcpu"],
+            "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1, "valueTwo": 1, "op": op }] }] });
+        planned(&config, &op);
+    }
+    let mut config = base();
+    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": seccomp["archs"],
+        "flags": seccomp["knownFlags"], "syscalls": [{ "names": ["getcpu"], "action": "SCMP_ACT_ERRNO" }] });
+    planned(&config, "archs and flags");
+}
