@@ -27,6 +27,10 @@ pub struct Host {
     pub groups: Vec<u32>,
     /// Our effective capabilities, as bits.
     pub caps: u64,
+    /// Whether AppArmor is in force.
+    pub apparmor: bool,
+    /// Whether SELinux is in force.
+    pub selinux: bool,
     /// Whether we are in the initial user namespace.
     pub initial_userns: bool,
     /// cgroup v2 as we find it.
@@ -111,6 +115,8 @@ impl Host {
             gid: getegid().as_raw(),
             groups: sys::getgroups().at("host", "getgroups")?,
             caps,
+            apparmor: read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y')),
+            selinux: access("/sys/fs/selinux/enforce", AccessFlags::F_OK).is_ok(),
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
             cgroup: Cgroup::read()?,
             ids: Ids::default(),

@@ -6,6 +6,7 @@
 //! execve, write and exit_group, because a minimal profile allows nothing else.
 
 mod mounts;
+pub mod process;
 mod users;
 
 use crate::error::{Context, Error, Result, printable};
@@ -229,23 +230,11 @@ impl Child<'_> {
             Step::Hostname { name: host } => sethostname(host).at(name, host),
             Step::Domainname { name: domain } => sys::set_domainname(domain).at(name, domain),
             Step::Loopback => sys::loopback_up().at(name, "lo"),
-            Step::Rlimits { values } => {
-                for (limit, soft, hard) in values {
-                    let subject = format!("{limit} {soft}/{hard}");
-                    let number =
-                        crate::launch::resource(limit).ok_or_else(|| Error::new(name, limit.as_str(), "unknown"))?;
-                    sys::set_rlimit(0, number, *soft, *hard).at(name, &subject).map_err(|e| match e.errno() {
-                        Some(Errno::EPERM) => e.hint(
-                            "raising a hard limit needs CAP_SYS_RESOURCE, which stockade lacks here; ask for less",
-                        ),
-                        _ => e,
-                    })?;
-                }
-                Ok(())
+            Step::Rlimits { .. } | Step::MemoryPolicy { .. } | Step::Personality { .. } | Step::Umask { .. } => {
+                process::shape(step)
             }
-            Step::Umask { mask } => {
-                umask(Mode::from_bits_truncate(*mask));
-                Ok(())
+            Step::Label { apparmor, selinux } => {
+                process::label(self.procfs()?, apparmor.as_deref(), selinux.as_deref())
             }
             Step::CloseFds { preserve } => self.close_fds(*preserve),
             Step::Bounding { keep, .. } => drop_bounding(*keep),

@@ -16,6 +16,8 @@
 //! It does the steps of the plan in order and has no policy of its own. If anything fails before the commit, everything
 //! that was made is unmade here; if we are killed, the child dies with us and `delete --force` does it from the record.
 
+pub mod process;
+
 use crate::cgroup::{self, Group, device};
 use crate::error::{Context, Error, Result};
 use crate::init;
@@ -209,12 +211,11 @@ impl Parent {
             Step::AttachScope { scope, below } => scope.attach(child.pid, below),
             Step::Limits { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
             Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
-            Step::OomScoreAdj { value } => {
-                std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), value.to_string())
-                    .at("oom_score_adj", value.to_string())
-                    .map_err(|e| e.hint("a value below the caller's own needs CAP_SYS_RESOURCE"))
-            }
-            Step::RaiseRlimits { values } => raise_rlimits(child.pid, values),
+            Step::OomScoreAdj { .. }
+            | Step::RaiseRlimits { .. }
+            | Step::CpuAffinity { .. }
+            | Step::Scheduler { .. }
+            | Step::IoPriority { .. } => process::shape(child.pid, step),
             Step::Idmap { slot, path, recursive, attr } => {
                 let subject = path.display().to_string();
                 let userns = open(
@@ -525,46 +526,6 @@ fn map_ids(pid: i32, uids: &[IdMap], gids: &[IdMap], setgroups: bool, helpers: b
                 Some(Errno::EPERM) => e.hint("an id in the map is not ours to give: user_namespaces(7)"),
                 _ => e,
             })?;
-    }
-    Ok(())
-}
-
-/// The kernel's number of a resource by the specification's name.
-pub fn resource(name: &str) -> Option<u32> {
-    const NAMES: [&str; 16] = [
-        "CPU",
-        "FSIZE",
-        "DATA",
-        "STACK",
-        "CORE",
-        "RSS",
-        "NPROC",
-        "NOFILE",
-        "MEMLOCK",
-        "AS",
-        "LOCKS",
-        "SIGPENDING",
-        "MSGQUEUE",
-        "NICE",
-        "RTPRIO",
-        "RTTIME",
-    ];
-    let name = name.strip_prefix("RLIMIT_")?;
-    NAMES.iter().position(|n| *n == name).map(|i| i as u32)
-}
-
-fn raise_rlimits(pid: i32, values: &[(String, u64, u64)]) -> Result<()> {
-    for (name, _, hard) in values {
-        let subject = format!("{name} {hard}");
-        let number = resource(name).ok_or_else(|| Error::new("rlimits", name.as_str(), "unknown"))?;
-        let (soft, own) = sys::get_rlimit(number).at("rlimits", &subject)?;
-        if *hard > own {
-            sys::set_rlimit(pid, number, soft, *hard)
-                .at("rlimits", format!("{subject}, above our own hard limit {own}"))
-                .map_err(|e| {
-                    e.hint("raising a hard limit needs CAP_SYS_RESOURCE, which stockade lacks here; ask for less")
-                })?;
-        }
     }
     Ok(())
 }

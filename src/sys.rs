@@ -211,6 +211,69 @@ pub fn get_rlimit(resource: u32) -> Res<(u64, u64)> {
     Ok((old.rlim_cur, old.rlim_max))
 }
 
+/// `struct sched_attr` of sched_setattr(2), as it is since Linux 5.3.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SchedAttr {
+    /// The size of this struct; filled in by the call.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub period: u64,
+    /// For SCHED_FLAG_UTIL_CLAMP_MIN.
+    pub util_min: u32,
+    /// For SCHED_FLAG_UTIL_CLAMP_MAX.
+    pub util_max: u32,
+}
+
+const _: () = assert!(size_of::<SchedAttr>() == 56);
+
+/// sched_setattr(2).
+pub fn sched_setattr(pid: i32, attr: SchedAttr) -> Res<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attr };
+    // SAFETY: the struct lives across the call and states its own size.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
+}
+
+/// ioprio_set(2) on one process: class 1 to 3, level 0 to 7.
+pub fn ioprio_set(pid: i32, class: u8, level: u8) -> Res<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    let value = libc::c_int::from(class) << 13 | libc::c_int::from(level);
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, value) }).map(drop)
+}
+
+/// set_mempolicy(2) of ourselves: `MPOL_*` with `MPOL_F_*`, and nodes below 1024.
+pub fn set_mempolicy(mode: u32, nodes: &[u32]) -> Res<()> {
+    let mut mask = [0u64; 16];
+    for node in nodes {
+        *mask.get_mut(*node as usize / 64).ok_or(Errno::EINVAL)? |= 1 << (node % 64);
+    }
+    let pointer = if nodes.is_empty() { std::ptr::null() } else { mask.as_ptr() };
+    // The kernel takes one bit less than it is told.
+    let bits: libc::c_ulong = if nodes.is_empty() { 0 } else { 16 * 64 + 1 };
+    // SAFETY: null with 0 bits, or a mask of 1024 bits that lives across the call. A u64 is two of the words of a 32-bit
+    // kernel in the same order on a little-endian machine.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode as libc::c_int, pointer, bits) }).map(drop)
+}
+
+/// personality(2) of ourselves.
+pub fn set_personality(domain: u32) -> Res<()> {
+    // SAFETY: integers only.
+    check(libc::c_long::from(unsafe { libc::personality(libc::c_ulong::from(domain)) })).map(drop)
+}
+
 // ---------------------------------------------------------------- capabilities
 
 /// The three capability sets of a thread, as bits (capabilities(7)).

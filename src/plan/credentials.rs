@@ -247,9 +247,6 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     if no_new_privs {
         steps.push(Step::NoNewPrivs);
     }
-    if let Some(mask) = user.umask() {
-        steps.push(Step::Umask { mask });
-    }
     steps.push(Step::Chdir { path: process.cwd().clone() });
     if !program.is_empty() {
         steps.push(Step::FindProgram { program });

@@ -5,6 +5,7 @@
 //! than init could ever have are a wish above the ceiling, judged by the policy that the container was made under.
 
 use super::credentials::{self, bits_of, names};
+use super::process::{Rules, Shape};
 use super::step::SockFilter;
 use super::{Caps, Filter, IdMap, Ns, Plan, Step, finding};
 use crate::cgroup::systemd::Scope;
@@ -34,8 +35,10 @@ pub struct Confinement {
     pub keyring: bool,
     /// The config's process: what an exec is silent about.
     pub process: Process,
-    /// rlimits, the filled ones too.
-    pub rlimits: Vec<(String, u64, u64)>,
+    /// How a process runs that asks for nothing else.
+    pub shape: Shape,
+    /// What is said to one that does.
+    pub rules: Rules,
     /// The sets of init.
     pub caps: Caps,
     /// What happens to a wish beyond init's bounding set.
@@ -46,8 +49,6 @@ pub struct Confinement {
     pub no_new_privs: bool,
     /// The filters.
     pub filters: Vec<Recorded>,
-    /// oom_score_adj, where one was set.
-    pub oom_score_adj: Option<i32>,
 }
 
 /// A filter, as it is remembered: the program in hexadecimal, eight bytes an instruction.
@@ -140,11 +141,15 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         check_ids(confinement, process)?;
     }
 
-    let mut steps = Vec::new();
+    let shape = confinement.shape.join(&confinement.rules, process, request.privileged, &mut findings)?;
+    // The bridge does that before it is inside.
+    let shaping = Shape { oom_score_adj: None, ..shape.clone() }.steps(true);
+
+    let mut steps = shaping.before;
     let enter = |cgroup: Option<String>| Step::Enter {
         namespaces: confinement.namespaces.clone(),
         cgroup,
-        oom_score_adj: process.oom_score_adj().or(confinement.oom_score_adj),
+        oom_score_adj: shape.oom_score_adj,
     };
     steps.push(match (&request.scope, &request.cgroup, &request.init_cgroup) {
         (Some(_), ..) => enter(None),
@@ -166,10 +171,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     if let Some((scope, below)) = &request.scope {
         steps.push(Step::AttachScope { scope: scope.clone(), below: below.clone() });
     }
-    let rlimits = rlimits(confinement, process);
-    if request.privileged && !rlimits.is_empty() {
-        steps.push(Step::RaiseRlimits { values: rlimits.clone() });
-    }
+    steps.extend(shaping.outside);
     steps.push(Step::Go);
     steps.push(Step::AwaitGo);
     steps.push(Step::Arrive { cgroup_namespace: confinement.namespaces.contains(&Ns::Cgroup) });
@@ -184,9 +186,8 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         let size = process.console_size().map(|s| (s.height() as u16, s.width() as u16));
         steps.push(Step::Console { uid: process.user().uid(), gid: None, size, bind: false });
     }
-    if !rlimits.is_empty() {
-        steps.push(Step::Rlimits { values: rlimits });
-    }
+    steps.extend(shaping.label);
+    steps.extend(shaping.inside);
     let tail = credentials::Tail {
         setgroups: confinement.setgroups,
         caps,
@@ -270,16 +271,6 @@ fn capabilities(confinement: &Confinement, request: &Request, findings: &mut Vec
     // The kernel raises only what is permitted and inheritable.
     caps.ambient &= caps.permitted & caps.inheritable;
     Ok(caps)
-}
-
-/// What the process names, and what init has beside it.
-fn rlimits(confinement: &Confinement, process: &Process) -> Vec<(String, u64, u64)> {
-    let mut all: Vec<(String, u64, u64)> =
-        process.rlimits().iter().flatten().map(|r| (r.typ().to_string(), r.soft(), r.hard())).collect();
-    let silent: Vec<_> =
-        confinement.rlimits.iter().filter(|(n, ..)| !all.iter().any(|(o, ..)| o == n)).cloned().collect();
-    all.extend(silent);
-    all
 }
 
 fn check_ids(confinement: &Confinement, process: &Process) -> Result<()> {

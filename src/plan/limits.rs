@@ -5,7 +5,7 @@
 
 use super::ids::Ids;
 use super::resources::{Wanted, asked, cpu_max};
-use super::{Draft, Ns, Step};
+use super::{Draft, Ns};
 use crate::cgroup::device;
 use crate::cgroup::systemd::Scope;
 use crate::error::{Error, Result};
@@ -26,8 +26,6 @@ pub struct Limits {
     pub values: Vec<(String, String)>,
     /// The rules of the device program; none where none can be attached.
     pub devices: Option<Vec<device::Rule>>,
-    /// Hard rlimits that the parent must raise first.
-    pub raise: Option<Step>,
 }
 
 /// Decides the cgroup and everything in it.
@@ -95,11 +93,6 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
         draft.find("host", "linux.cgroupsPath", "silent", "no cgroup of its own", why);
     }
     limits.devices = devices(draft, &resources, limits.path.is_some())?;
-    let asks = draft.bundle.spec.process().as_ref().and_then(|p| p.rlimits().clone()).unwrap_or_default();
-    if !asks.is_empty() && draft.host.privileged() {
-        let values = asks.iter().map(|r| (r.typ().to_string(), r.soft(), r.hard())).collect();
-        limits.raise = Some(Step::RaiseRlimits { values });
-    }
     Ok(limits)
 }
 
@@ -140,22 +133,6 @@ fn cap(draft: &mut Draft, wanted: &mut Vec<Wanted>) -> Result<()> {
     }
     *wanted = kept;
     Ok(())
-}
-
-/// `process.oomScoreAdj`: below 0, others die first when memory is short.
-pub fn oom_score_adj(draft: &mut Draft, process: &Process) -> Result<Option<i32>> {
-    let field = "process.oomScoreAdj";
-    let why = "other processes of the host would die in its place";
-    match process.oom_score_adj() {
-        Some(n) if n < 0 && draft.policy.unlimited == Above::Refuse => {
-            Err(draft.refuse(field, &n.to_string(), why, "unlimited"))
-        }
-        Some(n) if n < 0 && draft.policy.unlimited == Above::Tighten => {
-            draft.find("unlimited", field, &n.to_string(), "0", why);
-            Ok(Some(0))
-        }
-        other => Ok(other),
-    }
 }
 
 fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod ids;
 pub mod limits;
 pub mod mounts;
+pub mod process;
 pub mod resources;
 pub mod step;
 
@@ -142,9 +143,13 @@ impl Draft<'_> {
 
     /// A wish that the policy refuses.
     pub fn refuse(&self, field: &str, asked: &str, why: &str, key: &str) -> Error {
-        Error::new(format!("policy {}", self.policy.name), field, format!("{asked}: {why}"))
-            .hint(format!("an operator allows it with the policy key {key}, in a file given to --policy"))
+        refuse(&self.policy.name, field, asked, why, key)
     }
+}
+
+fn refuse(policy: &str, field: &str, asked: &str, why: &str, key: &str) -> Error {
+    Error::new(format!("policy {policy}"), field, format!("{asked}: {why}"))
+        .hint(format!("an operator allows it with the policy key {key}, in a file given to --policy"))
 }
 
 /// Builds a finding.
@@ -177,6 +182,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let ids = ids::decide(&mut draft)?;
     let limits = limits::decide(&mut draft)?;
     let process = bundle.process();
+    let shape = process::decide(&mut draft, &process)?;
+    let shaping = shape.steps(false);
     let caps = credentials::capabilities(&mut draft, &process)?;
     let no_new_privs = credentials::no_new_privs(&mut draft, &process)?;
     let filters = credentials::filters(&mut draft)?;
@@ -231,13 +238,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
     }
     steps.append(&mut cgroup_steps);
-    let oom_score_adj = limits::oom_score_adj(&mut draft, &process)?;
-    if let Some(value) = oom_score_adj {
-        steps.push(Step::OomScoreAdj { value });
-    }
-    if let Some(step) = limits.raise {
-        steps.push(step);
-    }
+    steps.extend(shaping.outside);
     steps.extend(view.idmapped);
     for moment in [Moment::Prestart, Moment::CreateRuntime] {
         if !of(moment).is_empty() {
@@ -263,6 +264,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         steps.push(Step::Sysctls { values: sysctls });
     }
     steps.extend(no_user_namespaces(&mut draft)?);
+    steps.extend(shaping.label);
     steps.push(Step::Pivot { propagation: view.propagation });
     if let Some(name) = hostname(&mut draft)? {
         steps.push(Step::Hostname { name });
@@ -280,7 +282,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if draft.ns.is_new(Ns::Network) {
         steps.push(Step::Loopback);
     }
-    let rlimits = limits::rlimits(&mut draft, &process);
+    steps.extend(shaping.inside);
     let confinement = exec::Confinement {
         policy: policy.name.clone(),
         namespaces: Ns::ALL.into_iter().filter(|n| draft.ns.is_own(*n)).collect(),
@@ -290,17 +292,14 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         setgroups: ids.setgroups,
         keyring: policy.session_keyring,
         process: process.clone(),
-        rlimits: rlimits.clone(),
+        shape,
+        rules: process::Rules::of(policy, host),
         caps,
         above: policy.capabilities.above,
         unknown_fields: policy.unknown_fields,
         no_new_privs,
         filters: filters.iter().map(exec::Recorded::from).collect(),
-        oom_score_adj,
     };
-    if !rlimits.is_empty() {
-        steps.push(Step::Rlimits { values: rlimits });
-    }
     let tail = credentials::Tail {
         setgroups: ids.setgroups,
         caps,
@@ -349,24 +348,12 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
         ("zos", spec.zos().is_some(), true),
     ];
     let text = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
-    if let Some(p) = spec.process() {
-        missing.extend([
-            ("process.apparmorProfile", text(p.apparmor_profile()), true),
-            ("process.selinuxLabel", text(p.selinux_label()), true),
-            ("process.scheduler", p.scheduler().is_some(), false),
-            ("process.ioPriority", p.io_priority().is_some(), false),
-            ("process.execCPUAffinity", p.exec_cpu_affinity().is_some(), false),
-            ("process.commandLine", text(p.command_line()), true),
-        ]);
-    }
     if let Some(l) = spec.linux() {
         missing.extend([
             ("linux.mountLabel", text(l.mount_label()), true),
             ("linux.intelRdt", l.intel_rdt().is_some(), true),
-            ("linux.personality", l.personality().is_some(), true),
             ("linux.timeOffsets", l.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), true),
             ("linux.netDevices", l.net_devices().as_ref().is_some_and(|o| !o.is_empty()), true),
-            ("linux.memoryPolicy", l.memory_policy().is_some(), false),
         ]);
     }
     for (field, asked, isolates) in missing {

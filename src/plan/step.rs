@@ -7,6 +7,7 @@
 use crate::cgroup::device;
 use crate::cgroup::systemd;
 use crate::host::Range;
+use crate::plan::process::{IoPriority, MemoryPolicy, Personality, Scheduler};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
@@ -334,6 +335,12 @@ pub enum Step {
     MapIds { uids: Vec<IdMap>, gids: Vec<IdMap>, setgroups: bool, helpers: bool },
     /// Write oom_score_adj.
     OomScoreAdj { value: i32 },
+    /// sched_setaffinity, on the runtime itself before it makes the process, or on the process.
+    CpuAffinity { cpus: Vec<u32>, initial: bool },
+    /// sched_setattr on the process.
+    Scheduler { scheduler: Scheduler },
+    /// ioprio_set on the process.
+    IoPriority { priority: IoPriority },
     /// Raise hard rlimits where the config asks for more than we have: (name, soft, hard).
     RaiseRlimits { values: Vec<(String, u64, u64)> },
     /// Copy a mount into a slot with the ids of the child's user namespace.
@@ -378,6 +385,8 @@ pub enum Step {
     ReadonlyPaths { paths: Vec<String> },
     /// Run hooks in the container's mount namespace, before the pivot.
     ContainerHooks { moment: Moment, hooks: Vec<Hook> },
+    /// The label that the next execve takes on.
+    Label { apparmor: Option<String>, selinux: Option<String> },
     /// Swap the root and let the old one go.
     Pivot { propagation: u64 },
     /// sethostname.
@@ -392,6 +401,10 @@ pub enum Step {
     NoUserNamespaces,
     /// rlimits: (name, soft, hard).
     Rlimits { values: Vec<(String, u64, u64)> },
+    /// set_mempolicy.
+    MemoryPolicy { policy: MemoryPolicy },
+    /// personality.
+    Personality { personality: Personality },
     /// umask.
     Umask { mask: u32 },
     /// Close every descriptor that is not ours or named by the caller.
@@ -453,6 +466,9 @@ impl Step {
             | Step::Return { .. }
             | Step::MapIds { .. }
             | Step::OomScoreAdj { .. }
+            | Step::CpuAffinity { .. }
+            | Step::Scheduler { .. }
+            | Step::IoPriority { .. }
             | Step::RaiseRlimits { .. }
             | Step::Idmap { .. }
             | Step::Hooks { .. }
@@ -488,6 +504,9 @@ impl Step {
             Step::Return { .. } => "return",
             Step::MapIds { .. } => "id maps",
             Step::OomScoreAdj { .. } => "oom_score_adj",
+            Step::CpuAffinity { .. } => "cpu affinity",
+            Step::Scheduler { .. } => "scheduler",
+            Step::IoPriority { .. } => "io priority",
             Step::Idmap { .. } => "idmapped mount",
             Step::Hooks { .. } | Step::ContainerHooks { .. } => "hooks",
             Step::Go => "go",
@@ -504,6 +523,7 @@ impl Step {
             Step::SetAttr { .. } => "remount",
             Step::Mask { .. } => "mask",
             Step::ReadonlyPaths { .. } => "read-only paths",
+            Step::Label { .. } => "label",
             Step::Pivot { .. } => "pivot_root",
             Step::Hostname { .. } => "hostname",
             Step::Domainname { .. } => "domainname",
@@ -511,6 +531,8 @@ impl Step {
             Step::Sysctls { .. } => "sysctl",
             Step::NoUserNamespaces => "no user namespaces",
             Step::Rlimits { .. } | Step::RaiseRlimits { .. } => "rlimits",
+            Step::MemoryPolicy { .. } => "memory policy",
+            Step::Personality { .. } => "personality",
             Step::Umask { .. } => "umask",
             Step::CloseFds { .. } => "close descriptors",
             Step::Bounding { .. } => "bounding set",
@@ -612,6 +634,11 @@ impl Step {
                 }
             }
             Step::OomScoreAdj { value } => value.to_string(),
+            Step::CpuAffinity { cpus, initial } => {
+                format!("{}{}", ranges(cpus), if *initial { " until it is in the cgroup" } else { "" })
+            }
+            Step::Scheduler { scheduler } => scheduler.to_string(),
+            Step::IoPriority { priority } => priority.to_string(),
             Step::Idmap { path, slot, attr, .. } => {
                 format!("{} into slot {slot} with the container's ids{}", path.display(), flags(attr))
             }
@@ -658,6 +685,11 @@ impl Step {
             },
             Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
             Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),
+            Step::Label { apparmor, selinux } => {
+                let names = [("AppArmor", apparmor), ("SELinux", selinux)];
+                let said = names.iter().filter_map(|(lsm, name)| Some(format!("{lsm} {}", name.as_ref()?)));
+                said.collect::<Vec<_>>().join(", ")
+            }
             Step::Pivot { .. } => "the old root is unmounted".into(),
             Step::Hostname { name } | Step::Domainname { name } => name.clone(),
             Step::Loopback => "lo up".into(),
@@ -666,6 +698,20 @@ impl Step {
             Step::Rlimits { values } | Step::RaiseRlimits { values } => {
                 values.iter().map(|(n, s, h)| format!("{n} {s}/{h}")).collect::<Vec<_>>().join(", ")
             }
+            Step::MemoryPolicy { policy } => {
+                let flags = match policy.bits >> 13 << 13 {
+                    0 => String::new(),
+                    bits => format!(", flags {bits:#x}"),
+                };
+                match policy.nodes.as_slice() {
+                    [] => format!("{}{flags}", policy.mode),
+                    nodes => format!("{} on nodes {}{flags}", policy.mode, ranges(nodes)),
+                }
+            }
+            Step::Personality { personality } => match personality {
+                Personality::Linux => "LINUX".into(),
+                Personality::Linux32 => "LINUX32".into(),
+            },
             Step::Umask { mask } => format!("{mask:04o}"),
             Step::CloseFds { preserve } => match preserve {
                 0 => "all above 2".into(),
@@ -733,6 +779,10 @@ impl Step {
                 ("root inside is not root outside", "an escape as host root; containers that share ids")
             }
             Step::OomScoreAdj { .. } => ("who dies first when memory is short", "-"),
+            Step::CpuAffinity { .. } => ("the config asks for it", "-"),
+            Step::Scheduler { .. } | Step::IoPriority { .. } => {
+                ("the config asks for it; by the runtime, whose rights on the host it takes", "-")
+            }
             Step::Idmap { .. } => {
                 ("files keep their owners without a chown", "a rootfs owned by host root, writable or unreadable")
             }
@@ -782,6 +832,10 @@ impl Step {
                 "side channels and host settings; masks through links (CVE-2025-31133)",
             ),
             Step::ReadonlyPaths { .. } => ("kernel settings are not the workload's", "core_pattern, sysrq-trigger"),
+            Step::Label { .. } => (
+                "through a procfs that the image cannot reach; by the next execve of ours, the workload's",
+                "a label written into a false /proc (CVE-2019-16884, CVE-2025-52881)",
+            ),
             Step::Pivot { .. } => {
                 ("the host's tree is gone, not only hidden", "a chroot escape; /proc/self/fd of the old root")
             }
@@ -796,7 +850,9 @@ impl Step {
             ),
             Step::RaiseRlimits { .. } => ("only the runtime may raise a hard limit", "-"),
             Step::Rlimits { .. } => ("limits of a process", "descriptor exhaustion; core dumps with secrets"),
-            Step::Umask { .. } => ("the config asks for it", "-"),
+            Step::MemoryPolicy { .. } | Step::Personality { .. } | Step::Umask { .. } => {
+                ("the config asks for it", "-")
+            }
             Step::CloseFds { .. } => {
                 ("no descriptor of the host goes in", "cwd or exec through a leaked directory (CVE-2024-21626)")
             }
@@ -836,6 +892,15 @@ fn limit_words(file: &str, value: &str) -> String {
         },
     };
     format!("{file}={}{said}", value.replace('\n', "; "))
+}
+
+/// Sorted numbers as cpuset(7) writes them: `0-3,7`.
+pub fn ranges(numbers: &[u32]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+        [one] => one.to_string(),
+        _ => format!("{}-{}", run[0], run[run.len() - 1]),
+    });
+    runs.collect::<Vec<_>>().join(",")
 }
 
 /// `private`, `slave` ... for a propagation flag.

@@ -67,6 +67,12 @@ pub struct Policy {
     pub limits: Limits,
     /// A config that lifts one of those limits (-1), or shields itself from the OOM killer (oomScoreAdj below 0).
     pub unlimited: Above,
+    /// A scheduling policy beyond OTHER, BATCH and IDLE, a nice below 0, or flags other than reset-on-fork.
+    pub scheduler: Above,
+    /// An I/O priority above that of an ordinary process: class RT, or BE with a level below 4.
+    pub io_priority: Above,
+    /// Labels of AppArmor and SELinux.
+    pub lsm: Lsm,
     /// rlimits for a config that does not name them: name -> [soft, hard].
     pub rlimits: BTreeMap<String, [u64; 2]>,
     /// A new session keyring (keyrings(7)): keyrings are not namespaced.
@@ -156,6 +162,16 @@ pub struct HostPaths {
     pub allowed: Vec<std::path::PathBuf>,
     /// Everything else.
     pub beyond: Above,
+}
+
+/// Rules for labels. Naming an AppArmor profile can only confine, and is never refused.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lsm {
+    /// `process.apparmorProfile: unconfined`.
+    pub unconfined: Above,
+    /// `process.selinuxLabel`.
+    pub selinux_label: Above,
 }
 
 /// Limits for a config that sets none. Absent: none.

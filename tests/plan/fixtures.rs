@@ -62,6 +62,8 @@ pub fn v2() -> Host {
         gid: 0,
         groups: vec![0],
         caps: ALL_CAPS,
+        apparmor: true,
+        selinux: true,
         initial_userns: true,
         cgroup: Cgroup {
             disabled: false,

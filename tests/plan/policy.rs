@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The keys whose ceiling is a refusal.
-const REFUSING: [&str; 11] = [
+const REFUSING: [&str; 14] = [
     "namespaces.joined",
     "hostRootMapped",
     "callerGroups",
@@ -17,6 +17,9 @@ const REFUSING: [&str; 11] = [
     "propagation",
     "devices",
     "hooks",
+    "scheduler",
+    "ioPriority",
+    "lsm.selinuxLabel",
     "unknownFields",
 ];
 
@@ -375,6 +378,38 @@ fn rules() -> Vec<Rule> {
             },
             loosened: json!({ "limits": { "cpus": 2.5 } }),
             then: |r| has(r, &["limits: ", "cpu.max=250000 100000 (2.50 CPUs)"]),
+        },
+        Rule {
+            key: "scheduler",
+            config: usual(json!({ "process": { "scheduler": { "policy": "SCHED_BATCH", "nice": -1 } } })),
+            host: v2,
+            strict: |r| refused(r, &["process.scheduler", "SCHED_BATCH, nice -1", "policy key scheduler"]),
+            loosened: json!({ "scheduler": "allow" }),
+            then: |r| has(r, &["scheduler: SCHED_BATCH, nice -1"]),
+        },
+        Rule {
+            key: "ioPriority",
+            config: usual(json!({ "process": { "ioPriority": { "class": "IOPRIO_CLASS_RT", "priority": 7 } } })),
+            host: v2,
+            strict: |r| refused(r, &["process.ioPriority", "IOPRIO_CLASS_RT 7", "policy key ioPriority"]),
+            loosened: json!({ "ioPriority": "allow" }),
+            then: |r| has(r, &["io priority: IOPRIO_CLASS_RT 7"]),
+        },
+        Rule {
+            key: "lsm.unconfined",
+            config: usual(json!({ "process": { "apparmorProfile": "unconfined" } })),
+            host: v2,
+            strict: |r| !has(r, &["label: "]) && has(r, &["finding lsm.unconfined process.apparmorProfile unconfined"]),
+            loosened: json!({ "lsm": { "unconfined": "allow" } }),
+            then: |r| has(r, &["label: AppArmor unconfined"]),
+        },
+        Rule {
+            key: "lsm.selinuxLabel",
+            config: usual(json!({ "process": { "selinuxLabel": "a:b:c:s0" } })),
+            host: v2,
+            strict: |r| refused(r, &["process.selinuxLabel", "a:b:c:s0", "policy key lsm.selinuxLabel"]),
+            loosened: json!({ "lsm": { "selinuxLabel": "allow" } }),
+            then: |r| has(r, &["label: SELinux a:b:c:s0"]),
         },
         Rule {
             key: "rlimits.RLIMIT_NOFILE",

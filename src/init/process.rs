@@ -1,0 +1,77 @@
+//! Do: what a process does to itself before it becomes the workload, as init of a container and under `exec` alike.
+
+use crate::error::{Context, Error, Result};
+use crate::launch::process::resource;
+use crate::plan::Step;
+use crate::{mount, sys};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{getpid, write};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+/// Does a step of `plan::process::Laid::inside`.
+pub fn shape(step: &Step) -> Result<()> {
+    let name = step.name();
+    match step {
+        Step::Rlimits { values } => {
+            for (limit, soft, hard) in values {
+                let subject = format!("{limit} {soft}/{hard}");
+                let number = resource(limit).ok_or_else(|| Error::new(name, limit.as_str(), "unknown"))?;
+                sys::set_rlimit(0, number, *soft, *hard).at(name, &subject).map_err(|e| match e.errno() {
+                    Some(Errno::EPERM) => e.hint(
+                        "raising a hard limit needs CAP_SYS_RESOURCE, which stockade lacks here; ask for less",
+                    ),
+                    _ => e,
+                })?;
+            }
+            Ok(())
+        }
+        Step::MemoryPolicy { policy } => {
+            sys::set_mempolicy(policy.bits, &policy.nodes).at(name, step.subject()).map_err(|e| match e.errno() {
+                Some(Errno::EINVAL) => e.hint(
+                    "a node that this machine or the cgroup's cpuset does not have, or a mode that this kernel does not know",
+                ),
+                Some(Errno::ENOSYS) => e.hint("this kernel is built without NUMA"),
+                _ => e,
+            })
+        }
+        Step::Personality { personality } => sys::set_personality(*personality as u32).at(name, step.subject()),
+        Step::Umask { mask } => {
+            umask(Mode::from_bits_truncate(*mask));
+            Ok(())
+        }
+        other => Err(Error::new("launch", other.name(), "is not done by a process to itself")),
+    }
+}
+
+/// Sets the labels that the next execve takes on. `procfs` is mounted nowhere, and shows our own pid namespace.
+pub fn label(procfs: BorrowedFd<'_>, apparmor: Option<&str>, selinux: Option<&str>) -> Result<()> {
+    // Not by `self`, which is a link: where openat2 is missing none is followed.
+    let attr = |file: &str, text: &str| {
+        let path = PathBuf::from(format!("/{}/attr/{file}", getpid()));
+        let fd = mount::open_in_root(procfs, &path, OFlag::O_WRONLY, false)?;
+        write(&fd, text.as_bytes()).map(drop)
+    };
+    if let Some(profile) = apparmor {
+        // Never the file without `apparmor/`: where two LSMs are stacked it may be the other's.
+        attr("apparmor/exec", &format!("exec {profile}")).at("label", format!("AppArmor {profile}")).map_err(|e| {
+            match e.errno() {
+                Some(Errno::ENOENT) => e.hint("no such profile is loaded: apparmor_parser --replace FILE loads one"),
+                Some(Errno::EACCES | Errno::EPERM) => {
+                    e.hint("the profile that confines stockade does not let it change to this one")
+                }
+                _ => e,
+            }
+        })?;
+    }
+    if let Some(label) = selinux {
+        attr("exec", label).at("label", format!("SELinux {label}")).map_err(|e| match e.errno() {
+            Some(Errno::EINVAL) => e.hint("the loaded policy has no such label"),
+            Some(Errno::EACCES) => e.hint("the policy does not let stockade's domain set labels (setexec)"),
+            _ => e,
+        })?;
+    }
+    Ok(())
+}
