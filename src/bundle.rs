@@ -5,6 +5,8 @@
 //! a NUL, a uid of -1, a relative cwd, two namespaces of one type. What a well-formed config may *ask for* is decided
 //! later, in `policy` and `plan`.
 
+mod mend;
+
 use crate::error::{Context, Error, Result};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -33,8 +35,17 @@ pub struct Bundle {
     pub rootfs: PathBuf,
     /// The configuration, well-formed.
     pub spec: Spec,
-    /// JSON paths of the fields that the specification, as we know it, does not have.
-    pub unknown: Vec<String>,
+    /// What the specification, as we know it, does not have.
+    pub unknown: Unknown,
+}
+
+/// What a config.json has and nobody here knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// JSON paths of fields.
+    pub fields: Vec<String>,
+    /// Capabilities, as (field, name). The specification wants a warning and no failure.
+    pub capabilities: Vec<(String, String)>,
 }
 
 impl Bundle {
@@ -77,26 +88,39 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Parses and checks one config.json. Returns the paths of unknown fields beside it. Pure, and a fuzz target.
-pub fn parse(bytes: &[u8]) -> Result<(Spec, Vec<String>)> {
-    let (spec, unknown) = read_json(bytes)?;
+/// Parses and checks one config.json. Returns what is unknown beside it. Pure, and a fuzz target.
+pub fn parse(bytes: &[u8]) -> Result<(Spec, Unknown)> {
+    let (spec, unknown) = read_json(bytes, "/process")?;
     validate(&spec)?;
     Ok((spec, unknown))
 }
 
 /// The same for a process by itself, as `exec --process` has it.
-pub fn parse_process(bytes: &[u8]) -> Result<(Process, Vec<String>)> {
-    let parsed = read_json(bytes).and_then(|(process, unknown)| {
+pub fn parse_process(bytes: &[u8]) -> Result<(Process, Unknown)> {
+    let parsed = read_json(bytes, "").and_then(|(process, unknown)| {
         validate_process(&process)?;
         Ok((process, unknown))
     });
     parsed.map_err(|e| Error { step: "--process".into(), ..e })
 }
 
-/// One value of JSON and nothing after it; the paths of its unknown fields, sorted.
-fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
+/// One value of JSON and nothing after it, and what is unknown in it. `process`: where in it the process is.
+fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8], process: &str) -> Result<(T, Unknown)> {
     refuse_foreign(bytes)?;
     refuse_nul(bytes)?;
+    let read = read_tracked(bytes);
+    if !matches!(&read, Ok((_, fields)) if !fields.iter().any(|f| f.starts_with("linux.intelRdt.")))
+        && let Some(mended) = mend::mend(bytes, process)
+    {
+        // Its lines are not those of the file.
+        let placeless = |e: Error| Error { why: e.why.split(" at line ").next().unwrap_or_default().to_owned(), ..e };
+        let (value, fields) = read_tracked(&mended.text).map_err(placeless)?;
+        return Ok((value, Unknown { fields, capabilities: mended.capabilities }));
+    }
+    read.map(|(value, fields)| (value, Unknown { fields, capabilities: Vec::new() }))
+}
+
+fn read_tracked<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
     let mut unknown = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
@@ -463,7 +487,7 @@ mod tests {
     fn unknown_fields_are_noted() {
         let json = r#"{"ociVersion":"1.0.2","moon":1,"linux":{"stars":{"a":1}},"process":{"cwd":"/","args":["x"],"user":{},"x":[1]}}"#;
         let (_, unknown) = parse(json.as_bytes()).unwrap();
-        assert_eq!(unknown, ["linux.stars", "moon", "process.x"]);
+        assert_eq!(unknown.fields, ["linux.stars", "moon", "process.x"]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Host {
     pub groups: Vec<u32>,
     /// Our effective capabilities, as bits.
     pub caps: u64,
+    /// The capabilities that this kernel knows, as bits.
+    pub known_caps: u64,
     /// Whether AppArmor is in force.
     pub apparmor: bool,
     /// Whether SELinux is in force.
@@ -115,6 +117,7 @@ impl Host {
             gid: getegid().as_raw(),
             groups: sys::getgroups().at("host", "getgroups")?,
             caps,
+            known_caps: known_caps(),
             apparmor: read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y')),
             selinux: access("/sys/fs/selinux/enforce", AccessFlags::F_OK).is_ok(),
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
@@ -184,6 +187,13 @@ impl Host {
         }
         facts
     }
+}
+
+/// By cap_last_cap of capabilities(7).
+fn known_caps() -> u64 {
+    let last = read_small("/proc/sys/kernel/cap_last_cap", 16).ok().and_then(|t| t.trim().parse::<u32>().ok());
+    // Without the file there is nothing to say against any.
+    last.map_or(u64::MAX, |last| u64::MAX >> 63u32.saturating_sub(last))
 }
 
 impl Cgroup {

@@ -19,8 +19,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, umask};
 use nix::unistd::{
-    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir, fchown, pivot_root, read,
-    setgroups, sethostname, setresgid, setresuid, setsid, write,
+    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir, fchown, getpid, pivot_root,
+    read, setgroups, sethostname, setresgid, setresuid, setsid, write,
 };
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -34,6 +34,8 @@ pub struct Inheritance<'a> {
     pub channel: Channel,
     /// Detached mounts, by slot.
     pub slots: Vec<Option<OwnedFd>>,
+    /// The runtime's own procfs, for a process that joins a container: a new one it could not mount there.
+    pub procfs: Option<OwnedFd>,
     /// The gate of `create`.
     pub gate: Option<OwnedFd>,
     /// Where to write a failure after the commit.
@@ -234,7 +236,11 @@ impl Child<'_> {
                 process::shape(step)
             }
             Step::Label { apparmor, selinux } => {
-                process::label(self.procfs()?, apparmor.as_deref(), selinux.as_deref())
+                let (apparmor, selinux) = (apparmor.as_deref(), selinux.as_deref());
+                match self.own.procfs.take() {
+                    Some(runtimes) => process::label(runtimes.as_fd(), self.host_pid, apparmor, selinux),
+                    None => process::label(self.procfs()?, getpid().as_raw(), apparmor, selinux),
+                }
             }
             Step::CloseFds { preserve } => self.close_fds(*preserve),
             Step::Bounding { keep, .. } => drop_bounding(*keep),

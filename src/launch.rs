@@ -183,6 +183,7 @@ impl Parent {
                 sys::bpf_prog_attach_device(group.fd(), loaded.as_fd(), None).at("device program", "attach")
             }
             Step::Join { namespaces } => self.join(namespaces),
+            Step::CpuAffinity { .. } => process::shape(0, step),
             Step::Try { step, on, or, finding } => match self.before(setting, step) {
                 Err(e) if e.errno().is_some_and(|n| on.contains(&n)) => {
                     self.findings.push(finding.clone());
@@ -333,6 +334,7 @@ impl Parent {
                     plan: setting.plan,
                     channel: theirs,
                     slots: std::mem::take(&mut self.slots),
+                    procfs: None,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
                     foreground: setting.foreground,
@@ -378,6 +380,9 @@ impl Parent {
                     })?),
                     None => None,
                 };
+                let labels = setting.plan.steps.iter().any(|s| matches!(s, Step::Label { .. }));
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let procfs = labels.then(|| open("/proc", flags, Mode::empty())).transpose().at("label", "/proc")?;
                 let (ours, theirs) = Channel::pair()?;
                 let way = join::Way { namespaces, group: group.as_ref(), oom_score_adj: *oom_score_adj };
                 let entered = join::enter(&target, &way, &ours, &theirs)?;
@@ -388,6 +393,7 @@ impl Parent {
                             plan: setting.plan,
                             channel: theirs,
                             slots,
+                            procfs,
                             gate: None,
                             failure: None,
                             foreground: setting.foreground,

@@ -4,7 +4,7 @@
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use std::sync::OnceLock;
-use stockade::bundle::Bundle;
+use stockade::bundle::{Bundle, Unknown};
 use stockade::error::Error;
 use stockade::host::{Cgroup, Host, Ids, Range};
 use stockade::plan::{self, Options, Plan, Step};
@@ -20,8 +20,8 @@ pub fn one_line(e: &Error) {
 }
 
 /// What `parse` promises of a config that it lets through.
-pub fn parsed(spec: &Spec, unknown: &[String]) {
-    assert!(unknown.is_sorted());
+pub fn parsed(spec: &Spec, unknown: &Unknown) {
+    assert!(unknown.fields.is_sorted());
     let text = |s: &str| assert!(!s.contains('\0'), "a NUL came through: {s:?}");
     if let Some(process) = spec.process() {
         let args = process.args().as_deref().unwrap_or_default();
@@ -79,6 +79,9 @@ fn host(choice: u8) -> Host {
         gid: if privileged { 0 } else { 1000 },
         groups: if choice & 32 == 0 { vec![] } else { vec![27, 1000] },
         caps: if privileged { 0x1ff_ffff_ffff } else { 0 },
+        known_caps: if choice & 16 == 0 { u64::MAX } else { (1 << 38) - 1 },
+        apparmor: choice & 32 == 0,
+        selinux: choice & 32 != 0,
         initial_userns: choice & 64 == 0,
         cgroup,
         ids: Ids {
@@ -90,7 +93,7 @@ fn host(choice: u8) -> Host {
 }
 
 /// Plans a config on a host under a policy, both by choice, and checks the plan.
-pub fn planned(choice: u8, spec: Spec, unknown: Vec<String>) {
+pub fn planned(choice: u8, spec: Spec, unknown: Unknown) {
     let strict = choice & 128 == 0;
     let host = host(choice);
     static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();

@@ -102,9 +102,12 @@ fn follow(args: &Exec, built: &Built, signals: Option<Signals>) -> Result<i32> {
 fn process(args: &Exec, command: &[String], confinement: &Confinement) -> Result<(Process, Option<String>)> {
     if let Some(path) = &args.process {
         let (process, unknown) = bundle::parse_process(&read_process(path)?)?;
-        if let Some(field) = unknown.first().filter(|_| confinement.unknown_fields == Above::Refuse) {
+        if let Some(field) = unknown.fields.first().filter(|_| confinement.unknown_fields == Above::Refuse) {
             return Err(Error::new("--process", field.as_str(), "a field that the specification does not have")
                 .hint("it would be skipped; remove it, or make the container under a policy with unknownFields"));
+        }
+        for (_, name) in &unknown.capabilities {
+            crate::log::debug(&format!("--process: {name}: not a capability, nothing is given"));
         }
         return Ok((process, None));
     }

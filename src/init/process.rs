@@ -7,7 +7,7 @@ use crate::{mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getpid, write};
+use nix::unistd::write;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -46,11 +46,11 @@ pub fn shape(step: &Step) -> Result<()> {
     }
 }
 
-/// Sets the labels that the next execve takes on. `procfs` is mounted nowhere, and shows our own pid namespace.
-pub fn label(procfs: BorrowedFd<'_>, apparmor: Option<&str>, selinux: Option<&str>) -> Result<()> {
+/// Sets the labels that the next execve takes on. `procfs` is none that the image can reach, and knows us as `pid`.
+pub fn label(procfs: BorrowedFd<'_>, pid: i32, apparmor: Option<&str>, selinux: Option<&str>) -> Result<()> {
     // Not by `self`, which is a link: where openat2 is missing none is followed.
     let attr = |file: &str, text: &str| {
-        let path = PathBuf::from(format!("/{}/attr/{file}", getpid()));
+        let path = PathBuf::from(format!("/{pid}/attr/{file}"));
         let fd = mount::open_in_root(procfs, &path, OFlag::O_WRONLY, false)?;
         write(&fd, text.as_bytes()).map(drop)
     };

@@ -36,6 +36,9 @@ pub fn capabilities(draft: &mut Draft, process: &Process) -> Result<Caps> {
         draft.find("capabilities", "process.capabilities", "silent", "none", "a workload that needs one names it");
         return Ok(Caps::default());
     };
+    for (field, name) in &draft.bundle.unknown.capabilities {
+        draft.find("capabilities", field, name, "not given", "no capability that stockade knows");
+    }
     let mut caps = Caps {
         bounding: bits_of(asked.bounding().as_ref()),
         effective: bits_of(asked.effective().as_ref()),
@@ -43,6 +46,21 @@ pub fn capabilities(draft: &mut Draft, process: &Process) -> Result<Caps> {
         inheritable: bits_of(asked.inheritable().as_ref()),
         ambient: bits_of(asked.ambient().as_ref()),
     };
+    let beyond = (caps.bounding | caps.permitted | caps.inheritable | caps.ambient) & !draft.host.known_caps;
+    if beyond != 0 {
+        draft.find(
+            "host",
+            "process.capabilities",
+            &names(beyond).join(" "),
+            "not given",
+            "this kernel does not know them",
+        );
+        for set in
+            [&mut caps.bounding, &mut caps.effective, &mut caps.permitted, &mut caps.inheritable, &mut caps.ambient]
+        {
+            *set &= draft.host.known_caps;
+        }
+    }
     if caps.effective & !caps.permitted != 0 {
         return Err(Error::new(
             "config.json",

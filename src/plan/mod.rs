@@ -329,7 +329,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
 /// Fields that nobody knows, and fields that stockade knows and does not do: never skipped in silence.
 fn refuse_unknown(draft: &mut Draft) -> Result<()> {
     let spec = &draft.bundle.spec;
-    for path in draft.bundle.unknown.clone() {
+    for path in draft.bundle.unknown.fields.clone() {
         if draft.policy.unknown_fields == Above::Refuse {
             return Err(draft.refuse(
                 &path,

@@ -277,7 +277,13 @@ fn wish(rules: &Rules, process: &Process, findings: &mut Vec<Finding>) -> Result
 
 impl Shape {
     /// For a process that joins: what it asks, and where it is silent, what init has.
-    pub fn join(&self, rules: &Rules, process: &Process, privileged: bool, findings: &mut Vec<Finding>) -> Result<Shape> {
+    pub fn join(
+        &self,
+        rules: &Rules,
+        process: &Process,
+        privileged: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Shape> {
         let wish = wish(rules, process, findings)?;
         for (field, key, above, init, wish) in [
             ("process.apparmorProfile", "lsm.unconfined", rules.lsm.unconfined, &self.apparmor, &wish.apparmor),
@@ -291,7 +297,8 @@ impl Shape {
             }
         }
         let mut rlimits = wish.rlimits;
-        let silent: Vec<_> = self.rlimits.iter().filter(|(n, ..)| !rlimits.iter().any(|(o, ..)| o == n)).cloned().collect();
+        let silent: Vec<_> =
+            self.rlimits.iter().filter(|(n, ..)| !rlimits.iter().any(|(o, ..)| o == n)).cloned().collect();
         rlimits.extend(silent);
         Ok(Shape {
             oom_score_adj: wish.oom_score_adj.or(self.oom_score_adj),
@@ -399,7 +406,10 @@ impl Judge<'_> {
             }
         }
         if deadline && !(1024..=until).contains(&runtime) {
-            return Err(bad(&field("runtime"), format!("{runtime} is not from 1024 ns up to the deadline, {until} ns")));
+            return Err(bad(
+                &field("runtime"),
+                format!("{runtime} is not from 1024 ns up to the deadline, {until} ns"),
+            ));
         }
         if deadline && period != 0 && period < until {
             return Err(bad(&field("period"), format!("{period} is less than the deadline, {until} ns")));
@@ -503,11 +513,9 @@ impl Judge<'_> {
     }
 }
 
-
 fn bad(field: &str, why: impl Into<String>) -> Error {
     Error::new("config.json", field, why)
 }
-
 
 /// SCHED_FLAG_* of linux/sched.h.
 fn flag(flag: LinuxSchedulerFlag) -> u64 {
@@ -521,7 +529,6 @@ fn flag(flag: LinuxSchedulerFlag) -> u64 {
         LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
     }
 }
-
 
 fn affinity(process: &Process) -> Result<Affinity> {
     let Some(asked) = process.exec_cpu_affinity() else { return Ok(Affinity::default()) };
@@ -600,5 +607,3 @@ fn personality(asked: &LinuxPersonality) -> Result<Personality> {
         Domain::PerLinux32 => Personality::Linux32,
     })
 }
-
-

@@ -62,6 +62,7 @@ pub fn v2() -> Host {
         gid: 0,
         groups: vec![0],
         caps: ALL_CAPS,
+        known_caps: ALL_CAPS,
         apparmor: true,
         selinux: true,
         initial_userns: true,

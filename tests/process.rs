@@ -1,0 +1,410 @@
+//! How a process runs, beside who it is and what it may do: each field of config.json is read back from both sides, by
+//! the workload itself and in the host's /proc.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+use common::*;
+use serde_json::{Value, json};
+use std::process::Command;
+
+/// A bundle as engines send it, under `oci`, with these fields put into `process` and `linux`.
+fn usual(command: &[&str], process: Value, linux: Value) -> Bundle {
+    let mut bundle = Bundle::usual(command).policy("oci");
+    for (part, more) in [("process", process), ("linux", linux)] {
+        for (key, value) in more.as_object().unwrap() {
+            bundle.config[part][key] = value.clone();
+        }
+    }
+    bundle
+}
+
+/// The same for one field of `process`.
+fn with(command: &[&str], field: &str, value: Value) -> Bundle {
+    usual(command, json!({ field: value }), json!({}))
+}
+
+/// A file of /proc/PID, of the created `box`.
+fn proc(bundle: &Bundle, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{}/{file}", bundle.pid())).unwrap()
+}
+
+/// (nice, rt_priority, policy) of a line of /proc/PID/stat.
+fn scheduling(stat: &str) -> (i32, u32, u32) {
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let at = |n: usize| fields[n - 3].parse::<i64>().unwrap();
+    (at(19) as i32, at(40) as u32, at(41) as u32)
+}
+
+fn host(words: &[&str]) -> String {
+    let out = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    ok(&out).trim().to_owned()
+}
+
+/// Created, looked at by the host, started, and what the workload said of itself.
+fn both(bundle: &mut Bundle, look: impl FnOnce(&Bundle)) -> String {
+    let said = bundle.rootfs().join("tmp/said");
+    let words: Vec<String> = serde_json::from_value(bundle.config["process"]["args"].take()).unwrap();
+    // The workload itself and no child of it: some of what is set here does not pass on.
+    bundle.config["process"]["args"] = json!(["sh", "-c", "exec \"$@\" >/tmp/said 2>&1", "sh"]);
+    let args = bundle.config["process"]["args"].as_array_mut().unwrap();
+    args.extend(words.into_iter().map(Value::from));
+    let out = bundle.create();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    look(bundle);
+    ok(&bundle.verb(&["start", "box"]));
+    wait_for("the end of the workload", || bundle.state()["status"] == "stopped");
+    let text = std::fs::read_to_string(said).unwrap();
+    ok(&bundle.delete());
+    text
+}
+
+#[test]
+fn scheduler_of_every_policy() {
+    need_root!("scheduler_of_every_policy");
+    for (scheduler, expected) in [
+        (json!({ "policy": "SCHED_OTHER", "nice": -7 }), (-7, 0, 0)),
+        (json!({ "policy": "SCHED_OTHER", "nice": 19 }), (19, 0, 0)),
+        (json!({ "policy": "SCHED_BATCH", "nice": 5 }), (5, 0, 3)),
+        (json!({ "policy": "SCHED_IDLE" }), (0, 0, 5)),
+        (json!({ "policy": "SCHED_FIFO", "priority": 1 }), (0, 1, 1)),
+        (json!({ "policy": "SCHED_RR", "priority": 99 }), (0, 99, 2)),
+    ] {
+        for own_user in [false, true] {
+            let mut bundle = with(&["cat", "/proc/self/stat"], "scheduler", scheduler.clone());
+            if own_user {
+                // In a user namespace of its own the process could not do it itself.
+                user_namespace(&mut bundle);
+            }
+            let inside = both(&mut bundle, |b| assert_eq!(scheduling(&proc(b, "stat")), expected, "{scheduler}"));
+            assert_eq!(scheduling(&inside), expected, "{scheduler}, inside");
+        }
+    }
+}
+
+/// Whether root has this capability here, by its number.
+fn capable(cap: u32) -> bool {
+    let bits = proc_status(std::process::id() as i32, "CapEff").unwrap();
+    u64::from_str_radix(&bits, 16).unwrap() >> cap & 1 == 1
+}
+
+const SYS_RESOURCE: u32 = 24;
+
+/// A user namespace with an id map of the config's.
+fn user_namespace(bundle: &mut Bundle) {
+    let map = json!([{ "containerID": 0, "hostID": 700_000, "size": 65536 }]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    host(&["chown", "-hR", "700000:700000", bundle.rootfs().to_str().unwrap()]);
+}
+
+#[test]
+fn scheduler_deadline_with_its_times_and_flags() {
+    need_root!("scheduler_deadline_with_its_times_and_flags");
+    let deadline = |more: Value| {
+        let mut scheduler =
+            json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 20_000_000, "period": 30_000_000 });
+        scheduler.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with(&["cat", "/proc/self/stat"], "scheduler", scheduler)
+    };
+    let mut bundle = deadline(json!({}));
+    let inside = both(&mut bundle, |b| {
+        let said = host(&["chrt", "-p", &b.pid().to_string()]);
+        assert!(said.contains("SCHED_DEADLINE") && said.contains("1000000/20000000/30000000"), "{said}");
+    });
+    assert_eq!(scheduling(&inside).2, 6);
+    // By the specification's names, of which oci-spec knows two only under others.
+    let flags = json!({ "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"] });
+    let mut bundle = deadline(flags);
+    both(&mut bundle, |b| {
+        let said = host(&["chrt", "-p", &b.pid().to_string()]);
+        assert!(said.contains("SCHED_DEADLINE|SCHED_RESET_ON_FORK"), "{said}");
+    });
+}
+
+#[test]
+fn what_a_scheduler_cannot_be_is_refused_by_field() {
+    for (scheduler, words) in [
+        (json!({ "policy": "SCHED_MOON" }), ["process.scheduler.policy", "SCHED_MOON"]),
+        (json!({ "policy": "SCHED_ISO" }), ["process.scheduler.policy", "SCHED_ISO"]),
+        (json!({ "policy": "SCHED_OTHER", "nice": 20 }), ["process.scheduler.nice", "-20..19"]),
+        (json!({ "policy": "SCHED_FIFO", "priority": 0 }), ["process.scheduler.priority", "1..99"]),
+        (json!({ "policy": "SCHED_OTHER", "priority": 1 }), ["process.scheduler.priority", "only for SCHED_FIFO"]),
+        (json!({ "policy": "SCHED_IDLE", "runtime": 1 }), ["process.scheduler.runtime", "only for SCHED_DEADLINE"]),
+        (json!({ "policy": "SCHED_DEADLINE", "runtime": 9, "deadline": 2 }), ["process.scheduler.runtime", "2 ns"]),
+        (json!({ "policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_X"] }), ["process.scheduler.flags[0]", "SCHED_FLAG_X"]),
+    ] {
+        let bundle = with(&["true"], "scheduler", scheduler);
+        let err = failed(&bundle.run());
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+        assert!(!bundle.root().join("box").exists());
+    }
+}
+
+#[test]
+fn io_priority_of_every_class() {
+    need_root!("io_priority_of_every_class");
+    for (class, level, said) in [("RT", 3, "realtime: prio 3"), ("BE", 6, "best-effort: prio 6"), ("IDLE", 0, "idle")] {
+        let priority = json!({ "class": format!("IOPRIO_CLASS_{class}"), "priority": level });
+        let mut bundle = with(&["ionice", "true"], "ioPriority", priority);
+        bundle.config["process"]["args"] = json!(["ionice"]);
+        let inside = both(&mut bundle, |b| assert_eq!(host(&["ionice", "-p", &b.pid().to_string()]), said));
+        assert_eq!(inside.trim(), said, "inside");
+    }
+    let bundle = with(&["true"], "ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }));
+    let err = failed(&bundle.run());
+    assert!(err.contains("process.ioPriority.priority") && err.contains("0..7"), "{err}");
+}
+
+#[test]
+fn personality_of_both_domains_and_no_flags() {
+    need_root!("personality_of_both_domains_and_no_flags");
+    for (domain, number, machine) in [("LINUX32", "00000008", "i686"), ("LINUX", "00000000", std::env::consts::ARCH)] {
+        let mut bundle = usual(&["uname", "-m"], json!({}), json!({ "personality": { "domain": domain } }));
+        // A personality that the caller has is not handed on.
+        bundle.runner = ["setarch", "--uname-2.6", "--addr-no-randomize"].map(str::to_owned).to_vec();
+        if domain == "LINUX32" && std::env::consts::ARCH != "x86_64" {
+            skip("personality_of_both_domains_and_no_flags", "the name of the 32-bit machine is that of x86_64");
+            continue;
+        }
+        let inside = both(&mut bundle, |b| assert_eq!(proc(b, "personality").trim(), number));
+        assert_eq!(inside.trim(), machine);
+    }
+    let personality = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] });
+    let err = failed(&usual(&["true"], json!({}), json!({ "personality": personality })).run());
+    assert!(err.contains("linux.personality.flags[0]") && err.contains("ADDR_NO_RANDOMIZE"), "{err}");
+}
+
+#[test]
+fn memory_policy_of_every_mode() {
+    need_root!("memory_policy_of_every_mode");
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return skip("memory_policy_of_every_mode", "this kernel is built without NUMA");
+    }
+    for (policy, said) in [
+        (json!({ "mode": "MPOL_DEFAULT" }), " default "),
+        (json!({ "mode": "MPOL_LOCAL" }), " local "),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0" }), " bind:0 "),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }), " bind=static:0 "),
+        (
+            json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0-3", "flags": ["MPOL_F_RELATIVE_NODES"] }),
+            " interleave=relative:0",
+        ),
+        (json!({ "mode": "MPOL_PREFERRED", "nodes": "0" }), " prefer:0 "),
+        (json!({ "mode": "MPOL_PREFERRED_MANY", "nodes": "0" }), " prefer (many):0 "),
+    ] {
+        let mut bundle = usual(&["cat", "/proc/self/numa_maps"], json!({}), json!({ "memoryPolicy": policy }));
+        let inside = both(&mut bundle, |b| assert!(proc(b, "numa_maps").contains(said), "{policy}"));
+        assert!(inside.contains(said), "{policy}: {inside}");
+    }
+    for (policy, words) in [
+        (json!({ "mode": "MPOL_BIND" }), ["linux.memoryPolicy.nodes", "at least one"]),
+        (json!({ "mode": "MPOL_LOCAL", "nodes": "0" }), ["linux.memoryPolicy.nodes", "takes none"]),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0,x" }), ["linux.memoryPolicy.nodes", "\"x\""]),
+        (json!({ "mode": "MPOL_BIND", "nodes": "1000" }), ["memory policy: MPOL_BIND on nodes 1000", "(EINVAL)"]),
+        (json!({ "mode": "MPOL_MOON" }), ["linux.memoryPolicy.mode", "MPOL_MOON"]),
+        (json!({ "mode": "MPOL_LOCAL", "flags": ["MPOL_F_X"] }), ["linux.memoryPolicy.flags[0]", "MPOL_F_X"]),
+    ] {
+        let bundle = usual(&["true"], json!({}), json!({ "memoryPolicy": policy }));
+        let err = failed(&bundle.run());
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+        assert!(!bundle.root().join("box").exists());
+    }
+}
+
+#[test]
+fn rlimits_of_every_name_also_above_the_callers() {
+    need_root!("rlimits_of_every_name_also_above_the_callers");
+    if !capable(SYS_RESOURCE) {
+        return skip("rlimits_of_every_name_also_above_the_callers", "root lacks CAP_SYS_RESOURCE here");
+    }
+    let names = [
+        ("CPU", "Max cpu time", 1000),
+        ("FSIZE", "Max file size", 1 << 30),
+        ("DATA", "Max data size", 1 << 30),
+        ("STACK", "Max stack size", 8 << 20),
+        ("CORE", "Max core file size", 5),
+        ("RSS", "Max resident set", 1 << 30),
+        ("NPROC", "Max processes", 4000),
+        ("NOFILE", "Max open files", 900),
+        ("MEMLOCK", "Max locked memory", 1 << 20),
+        ("AS", "Max address space", 1_i64 << 40),
+        ("LOCKS", "Max file locks", 77),
+        ("SIGPENDING", "Max pending signals", 78),
+        ("MSGQUEUE", "Max msgqueue size", 79),
+        ("NICE", "Max nice priority", 10),
+        ("RTPRIO", "Max realtime priority", 11),
+        ("RTTIME", "Max realtime timeout", 1_000_000),
+    ];
+    let asked: Vec<Value> = names
+        .iter()
+        .map(|(name, _, soft)| json!({ "type": format!("RLIMIT_{name}"), "soft": soft, "hard": *soft + 1 }))
+        .collect();
+    for own_user in [false, true] {
+        let mut bundle = with(&["cat", "/proc/self/limits"], "rlimits", json!(asked));
+        bundle.runner =
+            ["prlimit", "--nofile=100:100", "--rtprio=0:0", "--memlock=8192:8192"].map(str::to_owned).to_vec();
+        if own_user {
+            user_namespace(&mut bundle);
+        }
+        let check = |limits: &str| {
+            for (_, label, soft) in names {
+                let line = limits.lines().find(|l| l.starts_with(label)).unwrap();
+                let numbers: Vec<&str> = line[label.len()..].split_whitespace().collect();
+                assert_eq!(numbers[..2], [soft.to_string(), (soft + 1).to_string()], "{line}");
+            }
+        };
+        let inside = both(&mut bundle, |b| check(&proc(b, "limits")));
+        check(&inside);
+    }
+    let bundle = with(&["true"], "rlimits", json!([{ "type": "RLIMIT_MOON", "soft": 1, "hard": 1 }]));
+    let err = failed(&bundle.run());
+    assert!(err.contains("process.rlimits[0].type") && err.contains("RLIMIT_MOON"), "{err}");
+}
+
+#[test]
+fn rlimits_above_the_callers_are_refused_without_cap_sys_resource() {
+    need_root!("rlimits_above_the_callers_are_refused_without_cap_sys_resource");
+    let mut bundle = with(&["true"], "rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 1000, "hard": 2000 }]));
+    bundle.runner =
+        ["prlimit", "--nofile=500:500", "setpriv", "--inh-caps=-sys_resource", "--bounding-set=-sys_resource"]
+            .map(str::to_owned)
+            .to_vec();
+    let err = failed(&bundle.run());
+    assert!(err.contains("RLIMIT_NOFILE") && err.contains("(EPERM)") && err.contains("CAP_SYS_RESOURCE"), "{err}");
+    assert!(!bundle.root().join("box").exists());
+}
+
+#[test]
+fn oom_score_adj_as_asked_or_left_alone() {
+    need_root!("oom_score_adj_as_asked_or_left_alone");
+    if !capable(SYS_RESOURCE) {
+        return skip("oom_score_adj_as_asked_or_left_alone", "root lacks CAP_SYS_RESOURCE here");
+    }
+    for value in [-500, 0, 777] {
+        let mut bundle = with(&["cat", "/proc/self/oom_score_adj"], "oomScoreAdj", json!(value));
+        let inside = both(&mut bundle, |b| assert_eq!(proc(b, "oom_score_adj").trim(), value.to_string()));
+        assert_eq!(inside.trim(), value.to_string());
+    }
+    let mut bundle = usual(&["cat", "/proc/self/oom_score_adj"], json!({}), json!({}));
+    bundle.runner = ["choom", "-n", "321", "--"].map(str::to_owned).to_vec();
+    assert_eq!(both(&mut bundle, |b| assert_eq!(proc(b, "oom_score_adj").trim(), "321")).trim(), "321");
+}
+
+#[test]
+fn umask_groups_and_ambient_capabilities() {
+    need_root!("umask_groups_and_ambient_capabilities");
+    let capabilities: Value = ["bounding", "effective", "permitted", "inheritable", "ambient"]
+        .map(|set| (set.to_owned(), json!(["CAP_NET_BIND_SERVICE", "CAP_KILL"])))
+        .into_iter()
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let user = json!({ "uid": 1000, "gid": 1000, "umask": 0o137, "additionalGids": [5, 4242] });
+    let process = json!({ "user": user, "capabilities": capabilities });
+    let mut bundle = usual(&["cat", "/proc/self/status"], process, json!({}));
+    let said = bundle.rootfs().join("tmp/said");
+    std::fs::write(&said, "").unwrap();
+    host(&["chmod", "0666", said.to_str().unwrap()]);
+    // NET_BIND_SERVICE is 10, KILL is 5.
+    let expected = [
+        ("Umask", "0137"),
+        ("Groups", "5 4242"),
+        ("Uid", "1000\t1000\t1000\t1000"),
+        ("CapAmb", "0000000000000420"),
+        ("CapEff", "0000000000000420"),
+    ];
+    let inside = both(&mut bundle, |b| {
+        for (field, value) in expected {
+            assert_eq!(proc_status(b.pid(), field).as_deref(), Some(value), "{field}");
+        }
+    });
+    for (field, value) in expected {
+        let line = inside.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        assert_eq!(line.trim(), value, "{field}, inside");
+    }
+}
+
+/// An exec in the running `box`: its output.
+fn exec(bundle: &Bundle, words: &[&str]) -> String {
+    ok(&bundle.verb(&[&["exec"], words].concat()))
+}
+
+#[test]
+fn exec_gets_what_init_has() {
+    need_root!("exec_gets_what_init_has");
+    let process = json!({
+        "scheduler": { "policy": "SCHED_BATCH", "nice": 7 },
+        "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 0 },
+        "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 78 }],
+        "oomScoreAdj": 500,
+        "user": { "uid": 0, "gid": 0, "umask": 0o077 },
+        "execCPUAffinity": { "initial": "0-1", "final": "1" }
+    });
+    let linux =
+        json!({ "personality": { "domain": "LINUX32" }, "memoryPolicy": { "mode": "MPOL_BIND", "nodes": "0" } });
+    let bundle = usual(&["sleep", "1000"], process, linux);
+    assert!(bundle.create().status.success());
+    ok(&bundle.verb(&["start", "box"]));
+    // Not for init: what it has is what the caller has.
+    let cpus =
+        |status: &str| status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(cpus(&proc(&bundle, "status")), cpus(&own));
+    let status = exec(&bundle, &["box", "cat", "/proc/self/status"]);
+    assert_eq!(cpus(&status), "1");
+    assert!(status.contains("Umask:\t0077"), "{status}");
+    assert_eq!(scheduling(&exec(&bundle, &["box", "cat", "/proc/self/stat"])), (7, 0, 3));
+    assert_eq!(exec(&bundle, &["box", "ionice"]).trim(), "idle");
+    assert_eq!(exec(&bundle, &["box", "cat", "/proc/self/oom_score_adj"]).trim(), "500");
+    assert!(exec(&bundle, &["box", "cat", "/proc/self/numa_maps"]).contains(" bind:0 "));
+    let limits = exec(&bundle, &["box", "cat", "/proc/self/limits"]);
+    assert!(
+        limits
+            .lines()
+            .any(|l| l.split_whitespace().collect::<Vec<_>>() == ["Max", "open", "files", "77", "78", "files"]),
+        "{limits}"
+    );
+    if std::env::consts::ARCH == "x86_64" {
+        assert_eq!(exec(&bundle, &["box", "uname", "-m"]).trim(), "i686");
+    }
+    // What a process file names goes before what init has.
+    let file = bundle.path().join("process.json");
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["cat", "/proc/self/stat", "/proc/self/status"]);
+    process["scheduler"] = json!({ "policy": "SCHED_FIFO", "priority": 3 });
+    process["execCPUAffinity"] = json!({ "initial": "0" });
+    process["capabilities"] = json!({ "bounding": ["CAP_MOON"] });
+    std::fs::write(&file, process.to_string()).unwrap();
+    let said = exec(&bundle, &["--process", file.to_str().unwrap(), "box"]);
+    assert_eq!(scheduling(said.lines().next().unwrap()), (0, 3, 1));
+    assert_eq!(cpus(&said), "0");
+}
+
+#[test]
+fn exec_is_judged_by_the_policy_of_create() {
+    need_root!("exec_is_judged_by_the_policy_of_create");
+    let bundle = Bundle::silent(&["sleep", "1000"]).policy("strict");
+    assert!(bundle.create().status.success());
+    ok(&bundle.verb(&["start", "box"]));
+    let file = bundle.path().join("process.json");
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["true"]);
+    std::fs::write(&file, process.to_string()).unwrap();
+    exec(&bundle, &["--process", file.to_str().unwrap(), "box"]);
+    for (field, value, words) in [
+        ("scheduler", json!({ "policy": "SCHED_RR", "priority": 3 }), ["process.scheduler", "policy key scheduler"]),
+        (
+            "ioPriority",
+            json!({ "class": "IOPRIO_CLASS_BE", "priority": 0 }),
+            ["process.ioPriority", "policy key ioPriority"],
+        ),
+        ("selinuxLabel", json!("a:b:c:s0"), ["process.selinuxLabel", "policy key lsm.selinuxLabel"]),
+        ("apparmorProfile", json!("x\ny"), ["process.apparmorProfile", "control character"]),
+    ] {
+        let mut more = process.clone();
+        more[field] = value;
+        std::fs::write(&file, more.to_string()).unwrap();
+        let err = failed(&bundle.verb(&["exec", "--process", file.to_str().unwrap(), "box"]));
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+    }
+}
