@@ -782,8 +782,12 @@ fn process() -> Vec<Case> {
             i.set("process.rlimits[+]", json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1u64 << 40 }));
         })
         .user(),
-        case("capability unknown", &["process.capabilities.bounding", "CAP_MOON"], |i| {
+        case("capability unknown", &[], |i| {
             i.set("process.capabilities.bounding", json!(["CAP_KILL", "CAP_MOON"]));
+        })
+        .works(),
+        case("a number beside an unknown capability", &["process.capabilities.bounding[1]", "expected"], |i| {
+            i.set("process.capabilities.bounding", json!(["CAP_KILL", "CAP_MOON", 7]));
         }),
         case("effective without permitted", &["process.capabilities.effective", "KILL", "permitted"], |i| {
             i.set("process.capabilities.effective", json!(["CAP_KILL"]));
@@ -1280,7 +1284,7 @@ fn host_reach() -> Vec<Case> {
         case("a shared root under strict", &["linux.rootfsPropagation", "rshared", "propagation"], |i| {
             i.set("linux.rootfsPropagation", json!("rshared"));
         }),
-        case("AppArmor, not yet", &["process.apparmorProfile", "not implement"], |i| {
+        case("an AppArmor profile that is not there", &["AppArmor", "moon"], |i| {
             i.set("process.apparmorProfile", json!("moon"));
         })
         .oci(),
@@ -1288,8 +1292,8 @@ fn host_reach() -> Vec<Case> {
             i.set("windows", json!({ "layerFolders": ["C:\\x"] }));
         })
         .oci(),
-        case("personality, not yet", &["linux.personality", "not implement"], |i| {
-            i.set("linux.personality", json!({ "domain": "LINUX32" }));
+        case("a personality of no kind", &["linux.personality.domain", "BSD"], |i| {
+            i.set("linux.personality", json!({ "domain": "BSD" }));
         })
         .oci(),
     ]
