@@ -5,12 +5,13 @@
 //! that `start` reads. Once a filter is installed it allocates nothing and makes no call but the next filter's, capset,
 //! execve, write and exit_group, because a minimal profile allows nothing else.
 
+mod copyup;
 mod mounts;
 pub mod process;
 mod users;
 
 use crate::error::{Context, Error, Result, printable};
-use crate::plan::{Actor, Plan, Step, attr};
+use crate::plan::{Actor, Attr, Plan, Step, attr};
 use crate::policy::Finding;
 use crate::sync::{Channel, Tag};
 use crate::{hooks, mount, sys};
@@ -144,7 +145,7 @@ impl Child<'_> {
     fn procfs(&mut self) -> Result<BorrowedFd<'_>> {
         if self.procfs.is_none() {
             let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-            let fd = sys::new_filesystem("proc", "proc", &[], flags).at("procfs", "private").map_err(|e| match e.errno() {
+            let fd = mount::new_filesystem("procfs", "private", ("proc", "proc"), &[], &Attr::set(flags)).map_err(|e| match e.errno() {
                 Some(Errno::EPERM) => e.hint("the /proc that stockade sees is masked (it runs in a container itself): mount a full one, or allow userNamespacesInside"),
                 _ => e,
             })?;
@@ -197,9 +198,8 @@ impl Child<'_> {
                 nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).at(name, "/")
             }
             Step::AttachRootfs { source, at, recursive, attr } => self.attach_rootfs(source, at, *recursive, attr),
-            Step::Filesystem { fstype, source, target, options, attr } => {
-                self.filesystem(step, fstype, source, target, options, attr)
-            }
+            Step::Filesystem { .. } => self.filesystem(step),
+            Step::Overlay { target, layers, options, attr, .. } => self.overlay(step, target, layers, options, attr),
             Step::Bind { source, target, recursive, attr } => self.bind(step, source, target, *recursive, attr),
             Step::Devices { nodes, bind, links } => self.devices(nodes, *bind, links),
             Step::Console { uid, gid, size, bind } => self.console(*uid, *gid, *size, *bind),

@@ -159,6 +159,18 @@ impl Parent {
                 self.put(*slot, fd);
                 Ok(())
             }
+            Step::Overlay { slot: Some(slot), layers, options, attr, .. } => {
+                let fd = mount::overlay(step.name(), layers, options, attr, &step.subject())?;
+                self.put(*slot, fd);
+                Ok(())
+            }
+            Step::Idmap { slot, path, recursive, attr, maps: Some(maps), below } => {
+                let fd = clone_source(path, *recursive, attr, step.name())?;
+                let userns = user_namespace(maps)?;
+                mount::idmap(fd.as_fd(), userns.as_fd(), *below, &path.display().to_string())?;
+                self.put(*slot, fd);
+                Ok(())
+            }
             Step::MakeCgroup { path, controllers, counted } => {
                 let mount = cgroup_mount(setting)?;
                 match Group::create(mount, path, controllers, counted) {
@@ -217,7 +229,7 @@ impl Parent {
             | Step::CpuAffinity { .. }
             | Step::Scheduler { .. }
             | Step::IoPriority { .. } => process::shape(child.pid, step),
-            Step::Idmap { slot, path, recursive, attr } => {
+            Step::Idmap { slot, path, recursive, attr, maps: None, below } => {
                 let subject = path.display().to_string();
                 let userns = open(
                     format!("/proc/{}/ns/user", child.pid).as_str(),
@@ -226,10 +238,7 @@ impl Parent {
                 )
                 .at(step.name(), &subject)?;
                 let fd = clone_source(path, *recursive, attr, step.name())?;
-                let idmap = sys::MountAttr { idmap: Some(userns.as_fd()), ..sys::MountAttr::default() };
-                sys::mount_setattr(fd.as_fd(), false, idmap).at(step.name(), &subject).map_err(|e| {
-                    e.hint("its file system cannot be idmapped (overlay, 9p and NFS cannot), or it is idmapped already")
-                })?;
+                mount::idmap(fd.as_fd(), userns.as_fd(), *below, &subject)?;
                 self.late.push(*slot);
                 self.put(*slot, fd);
                 Ok(())
@@ -501,7 +510,9 @@ fn clone_source(
         Some(Errno::EXDEV) => e.hint(mount::LEADS_OUT),
         _ => e.hint("the source of a mount of config.json, looked up on the host, or the rootfs"),
     })?;
-    mount::apply(fd.as_fd(), attr, recursive).at(step, format!("{subject} ({})", attr.words()))?;
+    mount::apply(fd.as_fd(), attr, recursive)
+        .at(step, format!("{subject} ({})", attr.words()))
+        .map_err(|e| mount::locked_hint(e, attr))?;
     Ok(fd)
 }
 
@@ -534,6 +545,29 @@ fn map_ids(pid: i32, uids: &[IdMap], gids: &[IdMap], setgroups: bool, helpers: b
             })?;
     }
     Ok(())
+}
+
+/// A user namespace that has nothing but these maps: made by a child that waits until it is written and taken.
+fn user_namespace(maps: &crate::plan::Maps) -> Result<OwnedFd> {
+    const STEP: &str = "idmapped mount";
+    let (theirs, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC).at(STEP, "pipe")?;
+    match sys::clone3(Ns::User.flag(), None).at(STEP, "user namespace")? {
+        sys::Cloned::Child => {
+            drop(ours);
+            // The end of the pipe comes when we are told, and also when the runtime is killed.
+            while matches!(nix::unistd::read(&theirs, &mut [0]), Err(Errno::EINTR)) {}
+            sys::exit(0)
+        }
+        sys::Cloned::Parent { pid, .. } => {
+            let taken = map_ids(pid, &maps.uids, &maps.gids, true, false).and_then(|()| {
+                let path = format!("/proc/{pid}/ns/user");
+                open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at(STEP, &path)
+            });
+            drop(ours);
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
+            taken
+        }
+    }
 }
 
 /// The state that hooks read from stdin.

@@ -5,12 +5,14 @@
 //! done next is done to the descriptor. Where openat2 answers ENOSYS (also on new kernels, under a systemd unit with
 //! RestrictSUIDSGID=yes), a walk without any link takes its place: it refuses more, never less.
 
-use crate::plan::{Attr, HostPath, attr};
+use crate::error::{Context, Error, Result};
+use crate::plan::{Attr, HostPath, Layers, attr};
 use crate::sys::{self, MountAttr};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use nix::unistd::fchdir;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 type Res<T> = std::result::Result<T, Errno>;
@@ -83,17 +85,29 @@ pub fn is_dir(fd: BorrowedFd<'_>) -> Res<bool> {
 
 const PATH_ONLY: OFlag = OFlag::O_PATH;
 
-/// A detached copy of a mount of the host that the bundle names. Where it must stay within a directory, links that lead
-/// out of it are refused at the moment of use, so nothing is looked up twice.
-pub fn clone_host(path: &HostPath, recursive: bool) -> Res<OwnedFd> {
+/// A path of the host that the bundle names, as a descriptor; not beyond the directory in which it must stay.
+pub fn open_host(path: &HostPath, flags: OFlag) -> Res<OwnedFd> {
     let Some(base) = &path.within else {
-        return sys::clone_tree(None, path.path.to_str().ok_or(Errno::EILSEQ)?, recursive);
+        return openat(nix::fcntl::AT_FDCWD, &path.path, flags | OFlag::O_CLOEXEC, Mode::empty());
     };
     let dir = openat(nix::fcntl::AT_FDCWD, base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let inside = path.path.strip_prefix(base).map_err(|_| Errno::EXDEV)?;
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let fd = look_up(dir.as_fd(), inside, OFlag::O_PATH, resolve)?;
+    look_up(dir.as_fd(), inside, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+/// A detached copy of a mount of the host that the bundle names. Where it must stay within a directory, links that lead
+/// out of it are refused at the moment of use, so nothing is looked up twice.
+pub fn clone_host(path: &HostPath, recursive: bool) -> Res<OwnedFd> {
+    if path.within.is_none() {
+        return sys::clone_tree(None, path.path.to_str().ok_or(Errno::EILSEQ)?, recursive);
+    }
+    let fd = open_host(path, PATH_ONLY)?;
     sys::clone_tree(Some(fd.as_fd()), "", recursive)
+}
+
+/// A name in a directory: no link, and nothing on another mount (EXDEV).
+pub fn open_here(dir: BorrowedFd<'_>, name: &std::ffi::OsStr, flags: OFlag) -> Res<OwnedFd> {
+    look_up(dir, Path::new(name), flags, ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
 /// A directory inside the root, made if it is missing.
@@ -144,32 +158,129 @@ pub fn split(path: &Path) -> Res<(&Path, &std::ffi::OsStr)> {
     Ok((path.parent().ok_or(Errno::EINVAL)?, path.file_name().ok_or(Errno::EINVAL)?))
 }
 
+/// What to say where a flag cannot be taken off.
+pub fn locked_hint(e: Error, attr: &Attr) -> Error {
+    let lifts = Attr { clear: attr.top().1, ..Attr::default() };
+    match e.errno() {
+        Some(Errno::EPERM) if lifts.clear != 0 => e.hint(format!(
+            "the host has flags on the source that are locked in this user namespace: leave out {}",
+            lifts.words()
+        )),
+        _ => e,
+    }
+}
+
 /// Gives a mount that nobody sees yet its flags. The copy of a shared mount would be its peer, so private is the default.
 pub fn apply(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Res<()> {
     let propagation = if attr.propagation == 0 { attr::MS_PRIVATE } else { attr.propagation };
     let below = attr.propagation_below || attr.propagation == 0;
+    // Who was made private is nobody's peer or slave any more, and the whole tree is reached at once or the top alone. So
+    // where only the top shall be a slave, all are: they only receive. Where only the top shall be shared, those below
+    // stay as the host has them, which is what mount(8) makes of that word.
+    let rest = match attr.propagation {
+        attr::MS_SLAVE => attr::MS_SLAVE,
+        attr::MS_SHARED => 0,
+        _ => attr::MS_PRIVATE,
+    };
+    let (set, clear) = attr.top();
     if recursive {
         let deep = MountAttr {
             set: attr.set_below,
             clear: attr.clear_below,
-            propagation: if below { propagation } else { attr::MS_PRIVATE },
+            propagation: if below { propagation } else { rest },
             idmap: None,
         };
         sys::mount_setattr(mount, true, deep)?;
     }
-    let top = MountAttr {
-        set: attr.set | attr.set_below,
-        clear: attr.clear | attr.clear_below,
-        propagation: if recursive && below { 0 } else { propagation },
-        idmap: None,
-    };
+    let top = MountAttr { set, clear, propagation: if recursive && below { 0 } else { propagation }, idmap: None };
     let done = recursive && below && top.set == attr.set_below && top.clear == attr.clear_below;
     if done { Ok(()) } else { sys::mount_setattr(mount, false, top) }
 }
 
+/// A new file system, detached, with the file system's own words where it refuses.
+pub fn new_filesystem(
+    step: &str,
+    subject: &str,
+    (fstype, source): (&str, &str),
+    options: &[(String, String)],
+    attr: &Attr,
+) -> Result<OwnedFd> {
+    let fd = sys::new_filesystem(fstype, source, options, new_flags(attr))
+        .map_err(|r| Error::os(step, subject, r.errno).why(r.said))?;
+    if attr.propagation != 0 {
+        apply(fd.as_fd(), attr, false).at(step, subject)?;
+    }
+    Ok(fd)
+}
+
+/// An overlay, detached. Its layers are opened first and then named by their descriptors, so that no path is looked up
+/// twice and none with a colon or a comma can be taken for two; inside, their places on the host are not to be seen.
+pub fn overlay(
+    step: &str,
+    layers: &Layers,
+    options: &[(String, String)],
+    attr: &Attr,
+    subject: &str,
+) -> Result<OwnedFd> {
+    let mut held = Vec::new();
+    let mut layer = |path: &HostPath| -> Result<String> {
+        let shown = path.display().to_string();
+        let fd = open_host(path, PATH_ONLY | OFlag::O_DIRECTORY).at(step, &shown).map_err(|e| match e.errno() {
+            Some(Errno::EXDEV) => e.hint(LEADS_OUT),
+            _ => e.hint("a layer of an overlay is a directory that is there"),
+        })?;
+        let name = fd.as_raw_fd().to_string();
+        held.push(fd);
+        Ok(name)
+    };
+    let lower = layers.lower.iter().map(&mut layer).collect::<Result<Vec<_>>>()?.join(":");
+    // fsconfig(2) takes 255 bytes in a value.
+    if lower.len() > 255 {
+        return Err(Error::new(step, subject, format!("{} layers: more than a mount can name", layers.lower.len()))
+            .hint("merge some of them"));
+    }
+    let mut all = vec![("lowerdir".to_owned(), lower)];
+    if let Some((upper, work)) = &layers.upper {
+        all.push(("upperdir".to_owned(), layer(upper)?));
+        all.push(("workdir".to_owned(), layer(work)?));
+    }
+    all.extend(options.iter().cloned());
+    let dir = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let back = open(".", dir, Mode::empty()).at(step, ".")?;
+    let fds = open("/proc/self/fd", dir, Mode::empty()).at(step, "/proc/self/fd")?;
+    fchdir(&fds).at(step, "/proc/self/fd")?;
+    let made = new_filesystem(step, subject, ("overlay", "overlay"), &all, attr);
+    fchdir(&back).at(step, ".")?;
+    made.map_err(|e| match e.errno() {
+        Some(Errno::EINVAL) => e.hint("an option that overlayfs does not take, layers within each other, or an upperdir and a workdir on two file systems, or on one that cannot carry it (overlay, NFS)"),
+        Some(Errno::EBUSY) => e.hint("the upperdir or the workdir is in use by another overlay"),
+        _ => e,
+    })
+}
+
+/// The ids of a mount that nobody sees yet become those that the user namespace gives.
+pub fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, below: bool, subject: &str) -> Result<()> {
+    const STEP: &str = "idmapped mount";
+    let change = MountAttr { idmap: Some(userns), ..MountAttr::default() };
+    sys::mount_setattr(mount, below, change).at(STEP, subject).map_err(|e| match e.errno() {
+        Some(Errno::EINVAL) => {
+            let fs = nix::sys::statfs::fstatfs(mount).map(|s| s.filesystem_type().0).unwrap_or(0);
+            let what = match fs {
+                0x0102_1994 => "a tmpfs, which Linux 6.3 and newer can idmap",
+                0x794c_7630 => "an overlay, which no Linux can idmap: idmap its layers",
+                0x6969 | 0x0102_1997 => "NFS or 9p, which no Linux can idmap",
+                _ => "of a file system that this kernel cannot idmap, or has been idmapped before",
+            };
+            e.hint(format!("it is {what}"))
+        }
+        Some(Errno::EPERM) => e.hint("it is idmapped already, or its file system belongs to another user namespace"),
+        _ => e,
+    })
+}
+
 /// Flags for a new file system on a mount that is still detached.
 pub fn new_flags(attr: &Attr) -> u64 {
-    attr.set | attr.set_below
+    attr.top().0
 }
 
 /// Expands one `*` inside one component, by what is there.

@@ -495,15 +495,42 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: MountAttr<'_>
     .map(drop)
 }
 
+/// Why a file system was refused: the errno, and what the file system said about it.
+#[derive(Debug)]
+pub struct Refused {
+    /// The errno.
+    pub errno: Errno,
+    /// `tmpfs: Unknown parameter 'x'`, or nothing.
+    pub said: String,
+}
+
 /// fsopen(2), fsconfig(2) for each option, fsmount(2): a new file system on a detached mount.
-pub fn new_filesystem(fstype: &str, source: &str, options: &[(String, String)], attr: u64) -> Res<OwnedFd> {
+pub fn new_filesystem(
+    fstype: &str,
+    source: &str,
+    options: &[(String, String)],
+    attr: u64,
+) -> std::result::Result<OwnedFd, Refused> {
+    let plain = |errno| Refused { errno, said: String::new() };
+    let name = cstr(fstype).map_err(plain)?;
+    // SAFETY: `name` is a C string that outlives the call. 1 is FSOPEN_CLOEXEC.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), 1) }).map_err(plain)?;
+    configure(&context, source, options, attr).map_err(|errno| {
+        // Each read(2) gives one message, `e ` and its words: fsopen(2). None is left: ENODATA.
+        let mut said = Vec::new();
+        let mut line = [0u8; 512];
+        while let Ok(n) = nix::unistd::read(&context, &mut line) {
+            said.push(String::from_utf8_lossy(&line[..n]).trim_start_matches("e ").trim().to_owned());
+        }
+        Refused { errno, said: said.join("; ") }
+    })
+}
+
+fn configure(context: &OwnedFd, source: &str, options: &[(String, String)], attr: u64) -> Res<OwnedFd> {
     const CLOEXEC: libc::c_uint = 1;
     const SET_FLAG: libc::c_uint = 0;
     const SET_STRING: libc::c_uint = 1;
     const CMD_CREATE: libc::c_uint = 6;
-    let fstype = cstr(fstype)?;
-    // SAFETY: `fstype` is a C string that outlives the call.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), CLOEXEC) })?;
     let config = |command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>| {
         let key = key.map_or(std::ptr::null(), CStr::as_ptr);
         let value = value.map_or(std::ptr::null(), CStr::as_ptr);
@@ -524,6 +551,41 @@ pub fn new_filesystem(fstype: &str, source: &str, options: &[(String, String)], 
     config(CMD_CREATE, None, None)?;
     // SAFETY: integers and a live descriptor.
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, attr) })
+}
+
+// ---------------------------------------------------------------- extended attributes
+
+/// The names and values of one file's attributes are at most this long: xattr(7).
+const XATTR_MAX: usize = 65_536;
+
+/// flistxattr(2). A file system without attributes has none.
+pub fn list_xattrs(fd: BorrowedFd<'_>) -> Res<Vec<CString>> {
+    let mut names = vec![0u8; XATTR_MAX];
+    // SAFETY: the kernel writes at most the given length.
+    let n = match unsafe { libc::flistxattr(fd.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) } {
+        -1 if Errno::last() == Errno::EOPNOTSUPP => 0,
+        n => check(n as libc::c_long)? as usize,
+    };
+    Ok(names[..n]
+        .split_inclusive(|b| *b == 0)
+        .filter_map(|s| CStr::from_bytes_with_nul(s).ok()?.to_owned().into())
+        .collect())
+}
+
+/// fgetxattr(2).
+pub fn get_xattr(fd: BorrowedFd<'_>, name: &CStr) -> Res<Vec<u8>> {
+    let mut value = vec![0u8; XATTR_MAX];
+    // SAFETY: `name` is a C string, and the kernel writes at most the given length.
+    let n = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(check(n as libc::c_long)? as usize);
+    Ok(value)
+}
+
+/// fsetxattr(2).
+pub fn set_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Res<()> {
+    // SAFETY: a C string, and pointer and length of one live slice.
+    let ret = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(libc::c_long::from(ret)).map(drop)
 }
 
 // ---------------------------------------------------------------- terminals, network

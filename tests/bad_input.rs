@@ -907,7 +907,7 @@ fn mounts() -> Vec<Case> {
         case("a mount in /proc/self", &["mounts[0].destination", "/proc/self/attr"], |i| {
             mount(i, "/tmp/../proc/self/attr", "tmpfs", "tmpfs", &[]);
         }),
-        case("id maps of a mount", &["mounts[0].uidMappings", "not implemented"], |i| {
+        case("half the id maps of a mount", &["mounts[0].gidMappings", "missing beside uidMappings"], |i| {
             let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
             i.set("mounts[+]", json!({ "destination": "/mnt", "type": "bind", "source": "/etc", "uidMappings": map }));
         }),

@@ -4,7 +4,7 @@
 //! what we know, not what this kernel has; `supportedFlags` alone asks the kernel, as the specification wants it.
 
 use crate::error::{Error, Result};
-use crate::plan::{Moment, Ns, mounts};
+use crate::plan::{Moment, Ns, options};
 use crate::{policy, sys};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn document() -> Value {
         "ociVersionMin": VERSIONS.0,
         "ociVersionMax": VERSIONS.1,
         "hooks": HOOKS.map(Moment::name),
-        "mountOptions": mounts::option_names(),
+        "mountOptions": options::all(),
         "linux": {
             "namespaces": namespaces,
             "capabilities": capabilities,

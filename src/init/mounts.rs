@@ -3,9 +3,9 @@
 //! Every target lies in the rootfs, which is hostile: it is resolved once, by descriptor (see `mount`), and what is
 //! mounted is moved onto that descriptor. A mount is made or copied detached and gets its flags before anybody sees it.
 
-use super::Child;
+use super::{Child, copyup};
 use crate::error::{Context, Error, Result};
-use crate::plan::{Attr, Device, Source, Step, attr};
+use crate::plan::{Attr, Device, Layers, Source, Step, attr};
 use crate::{mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -58,7 +58,9 @@ impl Child<'_> {
                     }
                     _ => e,
                 })?;
-                mount::apply(fd.as_fd(), attr, recursive).at("bind", &subject)?;
+                mount::apply(fd.as_fd(), attr, recursive)
+                    .at("bind", &subject)
+                    .map_err(|e| mount::locked_hint(e, attr))?;
                 fd
             }
         };
@@ -107,26 +109,45 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn filesystem(
+    pub(super) fn filesystem(&mut self, step: &Step) -> Result<()> {
+        let Step::Filesystem { fstype, source, target, options, attr, copy_up } = step else { return Ok(()) };
+        let (name, subject) = (step.name(), step.subject());
+        let mut options = options.clone();
+        // A link at /proc or /sys would put the kernel's files where the image wants them (CVE-2019-19921).
+        let links = !matches!(fstype.as_str(), "proc" | "sysfs");
+        let root = self.root()?;
+        let there = mount::open_in_root(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links);
+        let made = matches!(there, Err(Errno::ENOENT));
+        let target_fd = if made { mount::make_dir(root, target, links) } else { there }
+            .at(name, &subject)
+            .map_err(|e| target_hint(e, target))?;
+        if fstype == "tmpfs" && !made && !options.iter().any(|(k, _)| k == "mode") {
+            // Who is silent about the mode means that of the directory: /tmp stays 1777, and /root 0700.
+            let mode = fstat(&target_fd).at(name, &subject)?.st_mode & 0o7777;
+            options.push(("mode".to_owned(), format!("{mode:o}")));
+        }
+        let fd = mount::new_filesystem(name, &subject, (fstype, source), &options, attr)
+            .map_err(|e| filesystem_hint(e, fstype))?;
+        if *copy_up {
+            let owned = options.iter().any(|(k, _)| k == "uid" || k == "gid");
+            let left = copyup::copy(target_fd.as_fd(), fd.as_fd(), target, !owned)?;
+            self.findings.extend(left);
+        }
+        mount::attach(&fd, &target_fd).at(name, &subject)
+    }
+
+    pub(super) fn overlay(
         &self,
         step: &Step,
-        fstype: &str,
-        source: &str,
         target: &Path,
+        layers: &Layers,
         options: &[(String, String)],
         attr: &Attr,
     ) -> Result<()> {
         let (name, subject) = (step.name(), step.subject());
-        let fd = sys::new_filesystem(fstype, source, options, mount::new_flags(attr))
-            .at(name, &subject)
-            .map_err(|e| filesystem_hint(e, fstype))?;
-        if attr.propagation != 0 {
-            mount::apply(fd.as_fd(), attr, false).at(name, &subject)?;
-        }
-        // A link at /proc or /sys would put the kernel's files where the image wants them (CVE-2019-19921).
-        let links = !matches!(fstype, "proc" | "sysfs");
+        let fd = mount::overlay(name, layers, options, attr, &subject)?;
         let target_fd =
-            mount::make_dir(self.root()?, target, links).at(name, &subject).map_err(|e| target_hint(e, target))?;
+            mount::make_dir(self.root()?, target, true).at(name, &subject).map_err(|e| target_hint(e, target))?;
         mount::attach(&fd, &target_fd).at(name, &subject)
     }
 
@@ -154,7 +175,7 @@ impl Child<'_> {
                 None if dir => {
                     let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
                     let options = [("mode".to_owned(), "0555".to_owned())];
-                    sys::new_filesystem("tmpfs", "tmpfs", &options, flags)
+                    sys::new_filesystem("tmpfs", "tmpfs", &options, flags).map_err(|r| r.errno)
                 }
                 None => host_null(),
             }
@@ -250,17 +271,34 @@ fn make_node(dir: &OwnedFd, name: &std::ffi::OsStr, node: &Device) -> std::resul
     Ok(())
 }
 
+/// The host's node of this number: at the same path, or where udev and the kernel's names have it.
+fn host_node(node: &Device) -> std::result::Result<OwnedFd, Errno> {
+    let (kind, class) = if node.kind == 'b' { (SFlag::S_IFBLK, "block") } else { (SFlag::S_IFCHR, "char") };
+    let number = makedev(node.major.into(), node.minor.into());
+    let mut places = vec![node.path.clone(), format!("/dev/{class}/{}:{}", node.major, node.minor).into()];
+    // No udev, no /dev/char: the kernel says what devtmpfs calls it.
+    let uevent = format!("/sys/dev/{class}/{}:{}/uevent", node.major, node.minor);
+    if let Ok(text) = crate::host::read_small(uevent, 4096)
+        && let Some(name) = text.lines().find_map(|l| l.strip_prefix("DEVNAME="))
+    {
+        places.push(Path::new("/dev").join(name));
+    }
+    for place in places {
+        let Ok(source) = sys::clone_tree(None, &place.display().to_string(), false) else { continue };
+        let stat = fstat(&source)?;
+        if mount::kind(&stat) == kind && stat.st_rdev == number {
+            return Ok(source);
+        }
+    }
+    Err(Errno::ENODEV)
+}
+
 fn bind_node(dir: &OwnedFd, name: &std::ffi::OsStr, node: &Device) -> std::result::Result<(), Errno> {
     if node.kind == 'p' {
         return make_node(dir, name, node);
     }
     // In a user namespace mknod is EPERM: the host's own node is bound, and checked to be the right one.
-    let source = sys::clone_tree(None, &node.path.display().to_string(), false)?;
-    let stat = fstat(&source)?;
-    let kind = if node.kind == 'b' { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
-    if mount::kind(&stat) != kind || stat.st_rdev != makedev(node.major.into(), node.minor.into()) {
-        return Err(Errno::ENODEV);
-    }
+    let source = host_node(node)?;
     sys::mount_setattr(
         source.as_fd(),
         false,

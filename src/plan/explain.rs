@@ -176,6 +176,7 @@ fn subject(plan: &Plan, step: &Step) -> String {
 fn source_of(step: &Step, wanted: usize) -> Option<&PathBuf> {
     match step {
         Step::CloneSource { slot, path, .. } | Step::Idmap { slot, path, .. } if *slot == wanted => Some(&path.path),
+        Step::Overlay { slot: Some(slot), layers, .. } if *slot == wanted => layers.lower.first().map(|p| &p.path),
         Step::Try { step, .. } => source_of(step, wanted),
         _ => None,
     }

@@ -40,7 +40,7 @@ fn inside(maps: &[IdMap], id: u32) -> bool {
     maps.iter().any(|m| id >= m.inside && id - m.inside < m.count)
 }
 
-fn from_oci(maps: &[LinuxIdMapping]) -> Vec<IdMap> {
+pub(super) fn from_oci(maps: &[LinuxIdMapping]) -> Vec<IdMap> {
     maps.iter().map(|m| IdMap { inside: m.container_id(), outside: m.host_id(), count: m.size() }).collect()
 }
 

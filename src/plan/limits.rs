@@ -222,8 +222,15 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
     }
     let mut rules = device::from_oci(&asked)?;
     if draft.host.privileged() && draft.host.initial_userns && cgroup {
+        use oci_spec::runtime::LinuxDeviceType::{C, P, U};
         for node in draft.bundle.spec.linux().iter().flat_map(|l| l.devices().iter().flatten()) {
-            let rule = oci_spec::runtime::LinuxDeviceCgroup::from(node);
+            // A FIFO is no device; "unbuffered" is an old word for a character device.
+            let mut rule = oci_spec::runtime::LinuxDeviceCgroup::from(node);
+            match node.typ() {
+                P => continue,
+                U => rule.set_typ(Some(C)),
+                _ => &mut rule,
+            };
             rules.extend(device::from_oci(std::slice::from_ref(&rule))?);
         }
         if draft.policy.devices == Above::Allow {

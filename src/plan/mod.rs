@@ -10,6 +10,7 @@ pub mod explain;
 pub mod ids;
 pub mod limits;
 pub mod mounts;
+pub mod options;
 pub mod process;
 pub mod resources;
 pub mod step;
@@ -21,7 +22,7 @@ use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 use std::path::PathBuf;
-pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Moment, Ns, Source, Step};
+pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Layers, Maps, Moment, Ns, Source, Step};
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -347,10 +348,8 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
         ("vm", spec.vm().is_some(), true),
         ("zos", spec.zos().is_some(), true),
     ];
-    let text = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
     if let Some(l) = spec.linux() {
         missing.extend([
-            ("linux.mountLabel", text(l.mount_label()), true),
             ("linux.intelRdt", l.intel_rdt().is_some(), true),
             ("linux.timeOffsets", l.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), true),
             ("linux.netDevices", l.net_devices().as_ref().is_some_and(|o| !o.is_empty()), true),

@@ -5,12 +5,13 @@
 //! bind a part of a tree with mounts below); an ordinary user's child looks them up itself, with the same rights.
 
 use super::ids::Ids;
-use super::step::{Attr, Device, HostPath, Source, Step};
+use super::options::Asked;
+use super::step::{Attr, Device, HostPath, Layers, Maps, Source, Step};
 use super::{Draft, Ns, attr, finding};
 use crate::error::{Error, Result};
 use crate::policy::Above;
 use nix::errno::Errno;
-use oci_spec::runtime::{LinuxDeviceType, Mount};
+use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping, Mount};
 use std::path::{Component, Path, PathBuf};
 
 /// The slot of the root file system.
@@ -29,6 +30,13 @@ pub struct View {
     pub propagation: u64,
 }
 
+impl View {
+    /// The first number above those of the slots in use.
+    fn next_slot(&self) -> usize {
+        1 + self.sources.iter().chain(&self.idmapped).filter(|s| !is_rootfs(s)).count()
+    }
+}
+
 /// A mount whose options are understood.
 #[derive(Debug, Clone, Default)]
 struct Wish {
@@ -40,14 +48,25 @@ struct Wish {
     ours: bool,
     bind: bool,
     recursive: bool,
-    idmap: bool,
+    idmap: Option<Idmap>,
+    copy_up: bool,
     attr: Attr,
     data: Vec<(String, String)>,
+}
+
+/// Whose ids a mount takes.
+#[derive(Debug, Clone)]
+struct Idmap {
+    /// Its own; none: the container's.
+    maps: Option<Maps>,
+    /// The mounts below, too.
+    below: bool,
 }
 
 /// Decides the whole view.
 pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     let mut view = View::default();
+    label(draft)?;
     let readonly = readonly_root(draft)?;
     root(draft, ids, readonly, &mut view)?;
 
@@ -59,7 +78,7 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     if draft.policy.mounts.fill_standard {
         fill_standard(draft, &mut wishes);
     }
-    harden(draft, &mut wishes);
+    harden(draft, &mut wishes)?;
     let dev_is_bound = wishes.iter().any(|w| w.bind && w.target == Path::new("/dev"));
     let mut late = Vec::new();
     for wish in wishes {
@@ -114,7 +133,7 @@ fn readonly_root(draft: &mut Draft) -> Result<bool> {
 fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<()> {
     let rootfs = draft.bundle.rootfs.clone();
     let path = host_path(draft, "root.path", rootfs.clone())?;
-    let flags = draft.policy.mounts;
+    let flags = draft.policy.mounts.clone();
     let mut set = Attr::default();
     if flags.nosuid {
         set.set_below |= attr::NOSUID;
@@ -180,7 +199,7 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
             "the rootfs with its owners unmapped",
             "its file system cannot be idmapped; what only its owner may read is out of reach: chown it to the container's ids, or give uidMappings",
         );
-        let step = Step::Idmap { slot: ROOTFS, path, recursive, attr: set };
+        let step = Step::Idmap { slot: ROOTFS, path, recursive, attr: set, maps: None, below: false };
         view.idmapped.push(Step::Try {
             step: Box::new(step),
             on: vec![Errno::EINVAL],
@@ -223,170 +242,97 @@ pub fn normal(path: &Path) -> PathBuf {
     out
 }
 
-const FLAGS: [(&str, u64, bool); 18] = [
-    ("ro", attr::RDONLY, true),
-    ("rw", attr::RDONLY, false),
-    ("nosuid", attr::NOSUID, true),
-    ("suid", attr::NOSUID, false),
-    ("nodev", attr::NODEV, true),
-    ("dev", attr::NODEV, false),
-    ("noexec", attr::NOEXEC, true),
-    ("exec", attr::NOEXEC, false),
-    ("noatime", attr::NOATIME, true),
-    ("atime", attr::NOATIME, false),
-    ("strictatime", attr::STRICTATIME, true),
-    ("nostrictatime", attr::STRICTATIME, false),
-    ("relatime", attr::NOATIME | attr::STRICTATIME, false),
-    ("norelatime", 0, false),
-    ("nodiratime", attr::NODIRATIME, true),
-    ("diratime", attr::NODIRATIME, false),
-    ("nosymfollow", attr::NOSYMFOLLOW, true),
-    ("symfollow", attr::NOSYMFOLLOW, false),
-];
-
-const PROPAGATION: [(&str, u64); 4] = [
-    ("private", attr::MS_PRIVATE),
-    ("slave", attr::MS_SLAVE),
-    ("shared", attr::MS_SHARED),
-    ("unbindable", attr::MS_UNBINDABLE),
-];
-
-/// Words that are no flag of a mount, beside those of a file system itself.
-const WORDS: [&str; 8] = ["async", "bind", "defaults", "idmap", "loud", "noiversion", "nomand", "rbind"];
-
-/// Every option that is understood, for `features`; what only a file system understands is not among them.
-pub fn option_names() -> Vec<String> {
-    let mut names: Vec<String> = WORDS.map(str::to_owned).to_vec();
-    for name in FLAGS.iter().map(|(n, ..)| n).chain(PROPAGATION.iter().map(|(n, _)| n)) {
-        names.extend([(*name).to_owned(), format!("r{name}")]);
-    }
-    names.sort();
-    names
-}
-
 fn understand(draft: &mut Draft, index: usize, mount: &Mount) -> Result<Wish> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    let mut wish = Wish {
+    let wrong = |name: &str, why: &str| Error::new("config.json", field(name), why);
+    let asked = Asked::read(index, mount.options().as_deref().unwrap_or_default())?;
+    if let Some((j, word)) = &asked.connected {
+        connected(draft, &format!("mounts[{index}].options[{j}]"), word, asked.attr.propagation)?;
+    }
+    let fstype = mount.typ().clone().unwrap_or_default();
+    let wish = Wish {
         index: Some(index),
         target: normal(mount.destination()),
-        fstype: mount.typ().clone().unwrap_or_default(),
         source: mount.source().as_ref().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        bind: asked.bind || fstype == "bind",
+        recursive: asked.recursive,
+        attr: asked.attr,
+        data: asked.data,
+        copy_up: asked.copy_up,
+        idmap: idmap(draft, index, mount, asked.idmap, asked.idmap_below)?,
+        fstype,
         ..Wish::default()
     };
     if wish.target == Path::new("/") {
-        return Err(Error::new("config.json", field("destination"), "would cover the root file system"));
-    }
-    for (j, option) in mount.options().iter().flatten().enumerate() {
-        let here = format!("mounts[{index}].options[{j}]");
-        let (below, plain) = match option.strip_prefix('r') {
-            Some(rest) if FLAGS.iter().any(|(n, ..)| *n == rest) && !FLAGS.iter().any(|(n, ..)| n == option) => {
-                (true, rest)
-            }
-            _ => (false, option.as_str()),
-        };
-        if let Some((_, bits, on)) = FLAGS.iter().find(|(n, ..)| *n == plain) {
-            let a = &mut wish.attr;
-            let atime = bits & attr::ATIME != 0 || plain == "relatime";
-            if *on {
-                a.set |= bits;
-                a.clear &= !bits;
-                if below {
-                    a.set_below |= bits;
-                    a.clear_below &= !bits;
-                }
-            } else {
-                a.set &= !bits;
-                a.set_below &= !bits;
-                if below {
-                    a.clear_below |= bits;
-                }
-            }
-            if atime && (*on || plain == "relatime") {
-                // One mode replaces another: the whole mask is cleared first.
-                a.clear |= attr::ATIME;
-                if below {
-                    a.clear_below |= attr::ATIME;
-                }
-            }
-            continue;
-        }
-        let (deep, word) = match option.strip_prefix('r') {
-            Some(rest) if PROPAGATION.iter().any(|(n, _)| *n == rest) => (true, rest),
-            _ => (false, option.as_str()),
-        };
-        if let Some((_, flag)) = PROPAGATION.iter().find(|(n, _)| *n == word) {
-            connected(draft, &here, option, *flag)?;
-            wish.attr.propagation = *flag;
-            wish.attr.propagation_below = deep;
-            continue;
-        }
-        match option.as_str() {
-            "bind" => wish.bind = true,
-            "rbind" => {
-                wish.bind = true;
-                wish.recursive = true;
-            }
-            "idmap" => wish.idmap = true,
-            "ridmap" => {
-                return Err(Error::new("config.json", here, "ridmap is not implemented yet"));
-            }
-            "tmpcopyup" => return Err(Error::new("config.json", here, "tmpcopyup is not implemented yet")),
-            "defaults" | "async" | "nomand" | "noiversion" | "loud" => {}
-            "remount" | "move" => {
-                return Err(Error::new(
-                    "config.json",
-                    here,
-                    format!("{option:?} changes a mount and does not make one"),
-                ));
-            }
-            _ => {
-                let (key, value) = option.split_once('=').unwrap_or((option, ""));
-                wish.data.push((key.to_owned(), value.to_owned()));
-            }
-        }
-    }
-    if wish.fstype == "bind" {
-        wish.bind = true;
-    }
-    if mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-    {
-        return Err(Error::new(
-            "config.json",
-            field("uidMappings"),
-            "id maps of a single mount are not implemented yet",
-        )
-        .hint("the option idmap takes the container's own map"));
+        return Err(wrong("destination", "would cover the root file system"));
     }
     if wish.bind {
         if wish.source.is_empty() {
-            return Err(Error::new("config.json", field("source"), "missing: a bind needs one"));
+            return Err(wrong("source", "missing: a bind needs one"));
         }
         if !wish.data.is_empty() {
+            // The kernel would skip them, and the user would believe in a size or a mode that is not there.
             let names: Vec<_> = wish.data.iter().map(|(k, _)| k.as_str()).collect();
-            return Err(Error::new(
-                "config.json",
-                field("options"),
-                format!("{} means nothing for a bind", names.join(",")),
-            ));
+            return Err(wrong("options", &format!("{} means nothing for a bind", names.join(","))));
         }
     } else if wish.fstype.is_empty() {
-        return Err(Error::new("config.json", field("type"), "missing: neither a file system nor a bind"));
+        return Err(wrong("type", "missing: neither a file system nor a bind"));
     }
-    if wish.idmap && draft.policy.mounts.idmap != Above::Allow {
+    if wish.copy_up && (wish.bind || wish.fstype != "tmpfs") {
+        return Err(wrong("options", "tmpcopyup is for a tmpfs"));
+    }
+    if wish.idmap.is_some() && !wish.bind {
+        return Err(wrong("options", "idmap needs a bind"));
+    }
+    of_listed_type(draft, &wish, &field("type"))?;
+    kernel_files(draft, &wish, &field("destination"))?;
+    proc_is_proc(&wish, &field("destination"))?;
+    Ok(wish)
+}
+
+/// The ids of a mount: the container's own or maps that come with it.
+fn idmap(draft: &Draft, index: usize, mount: &Mount, option: bool, below: bool) -> Result<Option<Idmap>> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    let list = |maps: &Option<Vec<LinuxIdMapping>>| super::ids::from_oci(maps.as_deref().unwrap_or_default());
+    let (uids, gids) = (list(mount.uid_mappings()), list(mount.gid_mappings()));
+    let maps = match (uids.is_empty(), gids.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(Maps { uids, gids }),
+        (true, false) => return Err(Error::new("config.json", field("uidMappings"), "missing beside gidMappings")),
+        (false, true) => return Err(Error::new("config.json", field("gidMappings"), "missing beside uidMappings")),
+    };
+    if maps.is_none() && !option {
+        return Ok(None);
+    }
+    let (at, what) = if option { ("options", "idmap") } else { ("uidMappings", "maps of its own") };
+    if draft.policy.mounts.idmap != Above::Allow {
         return Err(draft.refuse(
-            &field("options"),
-            "idmap",
+            &field(at),
+            what,
             "the container's root would have the rights of the host's root there",
             "mounts.idmap",
         ));
     }
-    kernel_files(draft, &wish, &field("destination"))?;
-    if wish.idmap && !(wish.bind && draft.ns.is_new(Ns::User)) {
-        return Err(Error::new("config.json", field("options"), "idmap needs a bind and a new user namespace"));
+    if maps.is_none() && !draft.ns.is_new(Ns::User) {
+        return Err(Error::new("config.json", field(at), "idmap without maps needs a new user namespace")
+            .hint("give uidMappings and gidMappings to the mount"));
     }
-    proc_is_proc(&wish, &field("destination"))?;
-    Ok(wish)
+    if !draft.host.privileged() {
+        return Err(Error::new("config.json", field(at), "idmap needs a privileged runtime")
+            .hint("an ordinary user's own files already appear as root's inside"));
+    }
+    Ok(Some(Idmap { maps, below }))
+}
+
+/// A file system of another type loads a module of the kernel, and gives it data of the bundle's to parse.
+fn of_listed_type(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
+    let Some(types) = &draft.policy.mounts.types else { return Ok(()) };
+    let name = if wish.bind { "bind" } else { &wish.fstype };
+    if types.iter().any(|t| t == name) {
+        return Ok(());
+    }
+    let why = format!("not one of {}: it would load a module into the host's kernel", types.join(" "));
+    Err(draft.refuse(field, name, &why, "mounts.types"))
 }
 
 /// The kernel's files have one place each, because that is where they are masked; and the host's procfs shows the
@@ -493,9 +439,10 @@ fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
 }
 
 /// nosuid, nodev, noexec and recursive read-only, where the policy wants them.
-fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
-    let rule = draft.policy.mounts;
+fn harden(draft: &mut Draft, wishes: &mut [Wish]) -> Result<()> {
+    let rule = draft.policy.mounts.clone();
     let mut tightened: Vec<String> = Vec::new();
+    let mut lifted = Vec::new();
     for wish in wishes.iter_mut() {
         let mut add = 0;
         if rule.nosuid {
@@ -521,18 +468,36 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
         let before = wish.attr;
         wish.attr.set |= add;
         wish.attr.clear &= !add;
+        // The stricter of two wishes for one flag, whatever the order in which they are applied.
+        wish.attr.clear_below &= !add;
         if wish.recursive {
-            if rule.recursive_readonly && wish.attr.set & attr::RDONLY != 0 {
+            if rule.recursive_readonly && wish.attr.top().0 & attr::RDONLY != 0 {
                 add |= attr::RDONLY;
             }
             wish.attr.set_below |= add;
-            // The stricter of two wishes for one flag, whatever the order in which they are applied.
             wish.attr.clear_below &= !add;
         }
         let new = Attr { set_below: wish.attr.set_below & !before.set_below, ..Attr::set(wish.attr.set & !before.set) };
         if new != Attr::default() && wish.index.is_some() {
             tightened.push(format!("{} {}", wish.target.display(), new.words()));
         }
+        // A new file system has no flags of the host's to lift.
+        let lifts = Attr { clear: wish.attr.top().1 & !attr::ATIME, ..Attr::default() };
+        if wish.bind && lifts.clear != 0 {
+            lifted.push((wish.index, format!("{} {}", wish.target.display(), lifts.words())));
+            if rule.lift_flags != Above::Allow {
+                wish.attr.clear &= attr::ATIME;
+                wish.attr.clear_below &= attr::ATIME;
+            }
+        }
+    }
+    let why = "what the host has on the source stays on it";
+    if let (Above::Refuse, Some((Some(i), words))) = (rule.lift_flags, lifted.first()) {
+        return Err(draft.refuse(&format!("mounts[{i}].options"), words, why, "mounts.liftFlags"));
+    }
+    if rule.lift_flags == Above::Tighten && !lifted.is_empty() {
+        let asked: Vec<String> = lifted.into_iter().map(|(_, words)| words).collect();
+        draft.find("mounts.liftFlags", "mounts", &asked.join(", "), "only where the host has no such flag", why);
     }
     if !tightened.is_empty() {
         draft.find(
@@ -543,12 +508,13 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) {
             "a correct workload does not need what these flags take away",
         );
     }
+    Ok(())
 }
 
 fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &mut Vec<Step>) -> Result<()> {
     let field = wish.index.map_or_else(|| "mounts".to_owned(), |i| format!("mounts[{i}]"));
     if wish.bind {
-        let plain = !wish.idmap && wish.attr.set & attr::RDONLY == 0;
+        let plain = wish.idmap.is_none() && wish.attr.top().0 & attr::RDONLY == 0;
         if let Some(map) = ids.uids.first().filter(|_| plain && ids.invented && draft.host.privileged()) {
             let given = format!("its owners unmapped: root inside is {} there", map.outside);
             let why = "what the container may write there must belong to that id";
@@ -558,6 +524,7 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
     }
     match wish.fstype.as_str() {
         "cgroup" | "cgroup2" => return cgroup(draft, &field, wish, view),
+        "overlay" => return overlay(draft, &field, wish, view),
         "sysfs" if draft.ns.is_new(Ns::User) && !draft.ns.is_new(Ns::Network) => {
             draft.find(
                 "host",
@@ -599,16 +566,29 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
         }
     }
     // What has to be filled first becomes read-only last.
-    if wish.fstype == "tmpfs" && wish.attr.set & attr::RDONLY != 0 {
+    if wish.fstype == "tmpfs" && wish.attr.top().0 & attr::RDONLY != 0 {
         wish.attr.set &= !attr::RDONLY;
+        wish.attr.set_below &= !attr::RDONLY;
         late.push(Step::SetAttr { target: wish.target.clone(), attr: Attr::set(attr::RDONLY) });
     }
+    let fstype = wish.fstype;
+    // What the kernel gives by itself is never of a read-only device; everything else must not be written at all.
+    let virtual_ = matches!(fstype.as_str(), "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue");
+    if !virtual_ {
+        if wish.source.starts_with('/') {
+            host_path(draft, &format!("{field}.source"), PathBuf::from(&wish.source))?;
+        }
+        if wish.attr.top().0 & attr::RDONLY != 0 {
+            kept.push(("ro".to_owned(), String::new()));
+        }
+    }
     view.steps.push(Step::Filesystem {
-        fstype: wish.fstype,
         source: wish.source,
         target: wish.target,
-        options: kept,
+        options: labelled(draft, &fstype, kept),
+        fstype,
         attr: wish.attr,
+        copy_up: wish.copy_up,
     });
     Ok(())
 }
@@ -623,18 +603,16 @@ fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<(
     };
     let Wish { target, recursive, attr, idmap, .. } = wish;
     if !draft.host.privileged() {
-        if idmap {
-            return Err(Error::new("config.json", field, "idmap needs a privileged runtime")
-                .hint("an ordinary user's own files already appear as root's inside"));
-        }
         view.steps.push(Step::Bind { source: Source::Path(path), target, recursive, attr });
         return Ok(());
     }
-    let slot = 1 + view.sources.iter().chain(&view.idmapped).filter(|s| !is_rootfs(s)).count();
-    if idmap {
-        view.idmapped.push(Step::Idmap { slot, path, recursive, attr });
-    } else {
-        view.sources.push(Step::CloneSource { slot, path, recursive, attr });
+    let slot = view.next_slot();
+    match idmap {
+        None => view.sources.push(Step::CloneSource { slot, path, recursive, attr }),
+        Some(Idmap { maps: None, below }) => {
+            view.idmapped.push(Step::Idmap { slot, path, recursive, attr, maps: None, below });
+        }
+        Some(Idmap { maps, below }) => view.sources.push(Step::Idmap { slot, path, recursive, attr, maps, below }),
     }
     view.steps.push(Step::Bind { source: Source::Slot(slot), target, recursive, attr: Attr::default() });
     Ok(())
@@ -655,6 +633,99 @@ fn host_path(draft: &Draft, field: &str, path: PathBuf) -> Result<HostPath> {
     Err(draft.refuse(field, &path.display().to_string(), why, "hostPaths"))
 }
 
+/// The layers are paths of the host, like the source of a bind. A privileged parent mounts it before the clone, because
+/// a mapped root could not walk to them.
+fn overlay(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {
+    let here = format!("{field}.options");
+    let wrong = |why: &str| Error::new("config.json", here.clone(), why);
+    let (mut lower, mut upper, mut work, mut options) = (Vec::new(), None, None, Vec::new());
+    for (key, value) in wish.data {
+        let path = |draft: &Draft, text: &str| match text {
+            "" => Err(wrong(&format!("{key} with an empty path"))),
+            _ => host_path(draft, &here, draft.bundle.dir.join(text)),
+        };
+        match key.as_str() {
+            "lowerdir" | "lowerdir+" => {
+                let parts = if key == "lowerdir" { split_layers(&value) } else { vec![value.clone()] };
+                for part in parts {
+                    lower.push(path(draft, &part)?);
+                }
+            }
+            "upperdir" => upper = Some(path(draft, &value)?),
+            "workdir" => work = Some(path(draft, &value)?),
+            "datadir+" => return Err(wrong("datadir+ is not taken: data-only layers")),
+            _ => options.push((key, value)),
+        }
+    }
+    if lower.is_empty() {
+        return Err(wrong("an overlay without a lowerdir"));
+    }
+    let upper = match (upper, work) {
+        (Some(upper), Some(work)) => Some((upper, work)),
+        (None, None) => None,
+        (Some(_), None) => return Err(wrong("upperdir without a workdir")),
+        (None, Some(_)) => return Err(wrong("workdir without an upperdir")),
+    };
+    let slot = draft.host.privileged().then(|| view.next_slot());
+    let step = Step::Overlay {
+        slot,
+        target: wish.target.clone(),
+        layers: Layers { lower, upper },
+        options: labelled(draft, "overlay", options),
+        attr: wish.attr,
+    };
+    match slot {
+        None => view.steps.push(step),
+        Some(slot) => {
+            view.sources.push(step);
+            let source = Source::Slot(slot);
+            view.steps.push(Step::Bind { source, target: wish.target, recursive: false, attr: Attr::default() });
+        }
+    }
+    Ok(())
+}
+
+/// `a:b` with `\:` for a colon and `\\` for a backslash, as overlayfs reads it.
+fn split_layers(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, parts.last_mut()) {
+            (':', _) => parts.push(String::new()),
+            ('\\', Some(part)) => part.extend(chars.next()),
+            (c, Some(part)) => part.push(c),
+            (_, None) => {}
+        }
+    }
+    parts
+}
+
+/// The options of a new file system with the label that the config wants on its files.
+fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
+    // The kernel labels its own files by itself.
+    let takes = !matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2");
+    let own = options.iter().any(|(k, _)| matches!(k.as_str(), "context" | "fscontext" | "defcontext"));
+    let label = draft.bundle.spec.linux().as_ref().and_then(|l| l.mount_label().clone()).filter(|l| !l.is_empty());
+    if let Some(label) = label.filter(|_| takes && !own) {
+        options.push(("context".to_owned(), label));
+    }
+    options
+}
+
+/// `linux.mountLabel` is a promise that other containers cannot read these files: without SELinux nobody keeps it.
+fn label(draft: &Draft) -> Result<()> {
+    let label = draft.bundle.spec.linux().as_ref().and_then(|l| l.mount_label().clone()).filter(|l| !l.is_empty());
+    match label {
+        Some(label) if !draft.host.selinux => Err(Error::new(
+            "config.json",
+            "linux.mountLabel",
+            format!("{label:?}, and SELinux is not on on this host: files would go without it"),
+        )
+        .hint("remove the label, or boot with SELinux")),
+        _ => Ok(()),
+    }
+}
+
 fn is_rootfs(step: &Step) -> bool {
     match step {
         Step::CloneSource { slot, .. } | Step::Idmap { slot, .. } => *slot == ROOTFS,
@@ -672,6 +743,7 @@ fn cgroup(draft: &mut Draft, field: &str, mut wish: Wish, view: &mut View) -> Re
             target: wish.target,
             options: Vec::new(),
             attr: wish.attr,
+            copy_up: false,
         });
         return Ok(());
     }
@@ -764,6 +836,18 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
         nodes.push(node);
     }
     let bind = !ids.uids.is_empty() || !draft.host.initial_userns;
+    if bind {
+        // The host's own node is shown, with its owner and its mode.
+        for (i, device) in asked.iter().enumerate().filter(|(_, d)| d.typ() != LinuxDeviceType::P) {
+            let named = device.file_mode().is_some_and(|m| m & 0o7777 != 0o666)
+                || device.uid().is_some_and(|u| u != 0)
+                || device.gid().is_some_and(|g| g != 0);
+            if named {
+                let why = "no node can be made in a user namespace, so the host's is bound";
+                draft.find("host", &format!("linux.devices[{i}]"), "a mode or an owner", "the host's", why);
+            }
+        }
+    }
     let link = |target: &str, path: &str| (target.to_owned(), PathBuf::from(path));
     let links = vec![
         link("/proc/self/fd", "/dev/fd"),

@@ -135,24 +135,34 @@ impl Attr {
         Attr { set, ..Attr::default() }
     }
 
+    /// What is set and what is cleared on the mount itself: a flag for all below is for it, too, and wins.
+    pub fn top(&self) -> (u64, u64) {
+        let set = (self.set & !self.clear_below) | self.set_below;
+        let clear = ((self.clear & !self.set_below) | self.clear_below) & !(set & !crate::plan::attr::ATIME);
+        (set, clear)
+    }
+
     /// The flags in words: `ro,nosuid,nodev`.
     pub fn words(&self) -> String {
-        const NAMES: [(u64, &str); 8] = [
-            (crate::plan::attr::RDONLY, "ro"),
-            (crate::plan::attr::NOSUID, "nosuid"),
-            (crate::plan::attr::NODEV, "nodev"),
-            (crate::plan::attr::NOEXEC, "noexec"),
-            (crate::plan::attr::NOATIME, "noatime"),
-            (crate::plan::attr::STRICTATIME, "strictatime"),
-            (crate::plan::attr::NODIRATIME, "nodiratime"),
-            (crate::plan::attr::NOSYMFOLLOW, "nosymfollow"),
+        use crate::plan::attr;
+        const NAMES: [(u64, &str, &str); 9] = [
+            (attr::RDONLY, "ro", "rw"),
+            (attr::NOSUID, "nosuid", "suid"),
+            (attr::NODEV, "nodev", "dev"),
+            (attr::NOEXEC, "noexec", "exec"),
+            (attr::NOATIME, "noatime", ""),
+            (attr::STRICTATIME, "strictatime", ""),
+            (attr::ATIME, "", "relatime"),
+            (attr::NODIRATIME, "nodiratime", "diratime"),
+            (attr::NOSYMFOLLOW, "nosymfollow", "symfollow"),
         ];
+        let (set, clear) = self.top();
         let mut words: Vec<String> = Vec::new();
-        for (bit, name) in NAMES {
-            if self.set_below & bit != 0 {
-                words.push(format!("r{name}"));
-            } else if self.set & bit != 0 {
-                words.push(name.to_owned());
+        for (bit, on, off) in NAMES {
+            if set & bit != 0 && !on.is_empty() {
+                words.push(format!("{}{on}", if self.set_below & bit != 0 { "r" } else { "" }));
+            } else if clear & bit != 0 && set & bit == 0 && !off.is_empty() {
+                words.push(format!("{}{off}", if self.clear_below & bit != 0 { "r" } else { "" }));
             }
         }
         words.join(",")
@@ -179,6 +189,24 @@ impl Serialize for HostPath {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.path.serialize(s)
     }
+}
+
+/// The two id maps of a mount: from the ids on the disk to those that are seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Maps {
+    /// The uid map.
+    pub uids: Vec<IdMap>,
+    /// The gid map.
+    pub gids: Vec<IdMap>,
+}
+
+/// The directories of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Layers {
+    /// Read-only ones, the uppermost first.
+    pub lower: Vec<HostPath>,
+    /// The writable one, and where the kernel prepares what goes there.
+    pub upper: Option<(HostPath, HostPath)>,
 }
 
 /// Where a bind comes from.
@@ -307,6 +335,8 @@ pub enum Step {
     Record,
     /// Copy a mount of the host into a slot, detached.
     CloneSource { slot: usize, path: HostPath, recursive: bool, attr: Attr },
+    /// Mount an overlay. With a slot: the parent, detached; else the child, at the target.
+    Overlay { slot: Option<usize>, target: PathBuf, layers: Layers, options: Vec<(String, String)>, attr: Attr },
     /// Make the cgroup.
     /// `counted`: controllers that no limit needs, enabled where that is possible, so that use can be read.
     MakeCgroup { path: String, controllers: Vec<String>, counted: Vec<String> },
@@ -343,8 +373,9 @@ pub enum Step {
     IoPriority { priority: IoPriority },
     /// Raise hard rlimits where the config asks for more than we have: (name, soft, hard).
     RaiseRlimits { values: Vec<(String, u64, u64)> },
-    /// Copy a mount into a slot with the ids of the child's user namespace.
-    Idmap { slot: usize, path: HostPath, recursive: bool, attr: Attr },
+    /// Copy a mount into a slot with the ids of the child's user namespace, or of maps of its own.
+    /// `below`: the mounts below, too.
+    Idmap { slot: usize, path: HostPath, recursive: bool, attr: Attr, maps: Option<Maps>, below: bool },
     /// Run hooks in the runtime's namespaces.
     Hooks { moment: Moment, hooks: Vec<Hook> },
     /// Let the child go on, with the descriptors made for it.
@@ -366,8 +397,15 @@ pub enum Step {
     Detach { propagation: u64 },
     /// Put the root file system where it can be pivoted to.
     AttachRootfs { source: Source, at: PathBuf, recursive: bool, attr: Attr },
-    /// A new file system.
-    Filesystem { fstype: String, source: String, target: PathBuf, options: Vec<(String, String)>, attr: Attr },
+    /// A new file system. `copy_up`: with a copy of what it covers.
+    Filesystem {
+        fstype: String,
+        source: String,
+        target: PathBuf,
+        options: Vec<(String, String)>,
+        attr: Attr,
+        copy_up: bool,
+    },
     /// A part of the host.
     Bind { source: Source, target: PathBuf, recursive: bool, attr: Attr },
     /// Device nodes, and the links that go with them.
@@ -455,6 +493,7 @@ impl Step {
         match self {
             Step::Record
             | Step::CloneSource { .. }
+            | Step::Overlay { slot: Some(_), .. }
             | Step::MakeCgroup { .. }
             | Step::Limits { .. }
             | Step::DeviceProgram { .. }
@@ -491,6 +530,7 @@ impl Step {
         match self {
             Step::Record => "record",
             Step::CloneSource { .. } => "open_tree",
+            Step::Overlay { .. } => "overlay",
             Step::MakeCgroup { .. } => "cgroup",
             Step::Limits { .. } => "limits",
             Step::DeviceProgram { .. } => "device program",
@@ -567,6 +607,15 @@ impl Step {
                     flags(attr)
                 )
             }
+            Step::Overlay { slot, target, layers, options, attr } => {
+                let lower: Vec<String> = layers.lower.iter().map(|p| p.display().to_string()).collect();
+                let upper = layers.upper.as_ref().map_or(String::new(), |(u, _)| format!("{} over ", u.display()));
+                let to = match slot {
+                    Some(n) => format!("into slot {n}"),
+                    None => format!("on {}", target.display()),
+                };
+                format!("{upper}{} {to}{}{}", list(&lower), option_words(options), flags(attr))
+            }
             Step::MakeCgroup { path, controllers, .. } if controllers.is_empty() => {
                 format!("{path}, without a controller")
             }
@@ -616,22 +665,8 @@ impl Step {
             Step::UnshareCgroup => "a new cgroup namespace".into(),
             Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
             Step::MapIds { uids, gids, helpers, .. } => {
-                let range = |first: u32, count: u32| match count {
-                    1 => first.to_string(),
-                    n => format!("{first}..{}", u64::from(first) + u64::from(n)),
-                };
-                let maps = |m: &[IdMap]| {
-                    m.iter()
-                        .map(|m| format!("{} as {}", range(m.inside, m.count), range(m.outside, m.count)))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                };
                 let by = if *helpers { ", by newuidmap and newgidmap" } else { "" };
-                if uids == gids {
-                    format!("uids and gids {}{by}", maps(uids))
-                } else {
-                    format!("uids {}; gids {}{by}", maps(uids), maps(gids))
-                }
+                format!("{}{by}", map_words(uids, gids))
             }
             Step::OomScoreAdj { value } => value.to_string(),
             Step::CpuAffinity { cpus, initial } => {
@@ -639,8 +674,13 @@ impl Step {
             }
             Step::Scheduler { scheduler } => scheduler.to_string(),
             Step::IoPriority { priority } => priority.to_string(),
-            Step::Idmap { path, slot, attr, .. } => {
-                format!("{} into slot {slot} with the container's ids{}", path.display(), flags(attr))
+            Step::Idmap { path, recursive, slot, attr, maps, below } => {
+                let whose = match maps {
+                    None => "the container's ids".to_owned(),
+                    Some(m) => format!("ids of its own ({})", map_words(&m.uids, &m.gids)),
+                };
+                let deep = if *recursive && *below { " and below" } else { "" };
+                format!("{}{deep} into slot {slot} with {whose}{}", path.display(), flags(attr))
             }
             Step::Hooks { moment, hooks } | Step::ContainerHooks { moment, hooks } => format!(
                 "{}: {}",
@@ -657,15 +697,9 @@ impl Step {
                 Source::Slot(n) => format!("from slot {n}{}", flags(attr)),
                 Source::Path(p) => format!("{}{}", p.display(), flags(attr)),
             },
-            Step::Filesystem { fstype, target, options, attr, .. } => {
-                let options: Vec<String> =
-                    options.iter().map(|(k, v)| if v.is_empty() { k.clone() } else { format!("{k}={v}") }).collect();
-                format!(
-                    "{fstype} on {}{}{}",
-                    target.display(),
-                    if options.is_empty() { String::new() } else { format!(" {}", options.join(",")) },
-                    flags(attr)
-                )
+            Step::Filesystem { fstype, target, options, attr, copy_up, .. } => {
+                let copied = if *copy_up { ", with a copy of what is there" } else { "" };
+                format!("{fstype} on {}{}{}{copied}", target.display(), option_words(options), flags(attr))
             }
             Step::Bind { source, target, recursive, attr } => {
                 let from = match source {
@@ -745,6 +779,9 @@ impl Step {
                 "a detached copy: no path is looked up again",
                 "a bind source swapped for a symbolic link (CVE-2021-30465)",
             ),
+            Step::Overlay { .. } => {
+                ("the config asks for it; each layer is opened once", "a layer swapped for a symbolic link to the host")
+            }
             Step::MakeCgroup { .. } => {
                 ("the child is born inside its limits", "a workload that runs before it is limited")
             }
@@ -879,6 +916,32 @@ impl Step {
             Step::Skip => ("-", "-"),
         }
     }
+}
+
+/// Two id maps in words.
+fn map_words(uids: &[IdMap], gids: &[IdMap]) -> String {
+    let range = |first: u32, count: u32| match count {
+        1 => first.to_string(),
+        n => format!("{first}..{}", u64::from(first) + u64::from(n)),
+    };
+    let maps = |m: &[IdMap]| {
+        m.iter()
+            .map(|m| format!("{} as {}", range(m.inside, m.count), range(m.outside, m.count)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    if uids == gids {
+        format!("uids and gids {}", maps(uids))
+    } else {
+        format!("uids {}; gids {}", maps(uids), maps(gids))
+    }
+}
+
+/// ` size=64k,mode=755`
+fn option_words(options: &[(String, String)]) -> String {
+    let words: Vec<String> =
+        options.iter().map(|(k, v)| if v.is_empty() { k.clone() } else { format!("{k}={v}") }).collect();
+    if words.is_empty() { String::new() } else { format!(" {}", words.join(",")) }
 }
 
 /// A limit as the kernel takes it, and as people say it.

@@ -135,7 +135,7 @@ pub enum Profile {
 }
 
 /// Rules for mounts.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mounts {
     /// Whether /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue and /sys appear when the config does not mount them.
@@ -148,7 +148,13 @@ pub struct Mounts {
     pub noexec: bool,
     /// `ro` means the mounts below, too.
     pub recursive_readonly: bool,
-    /// The option `idmap`: the container's root has the rights of the host's root on that part of the host.
+    /// The types that a config may mount, `bind` being one; absent or null: any. Another type loads its module into the
+    /// kernel, and with it a parser for what the bundle brings.
+    #[serde(default)]
+    pub types: Option<Vec<String>>,
+    /// A bind without a flag that the host has on its source (`rw` of what is read-only there, `exec`, `suid`, `dev`).
+    pub lift_flags: Above,
+    /// The options `idmap` and `ridmap`: the container's root has the rights of the host's root on that part of the host.
     pub idmap: Above,
     /// A procfs or sysfs beside /proc and /sys, or the host's procfs: no mask reaches there.
     pub kernel_files: Above,

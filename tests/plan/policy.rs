@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The keys whose ceiling is a refusal.
-const REFUSING: [&str; 14] = [
+const REFUSING: [&str; 15] = [
     "namespaces.joined",
     "hostRootMapped",
     "callerGroups",
     "hostPaths.allowed",
     "hostPaths.beyond",
+    "mounts.types",
     "mounts.idmap",
     "mounts.kernelFiles",
     "propagation",
@@ -264,6 +265,26 @@ fn rules() -> Vec<Rule> {
             strict: |r| refused(r, &["mounts[0].source", "hostPaths"]),
             loosened: json!({ "hostPaths": { "beyond": "allow" } }),
             then: |r| has(r, &["open_tree", "/srv"]),
+        },
+        Rule {
+            key: "mounts.types",
+            config: usual(json!({ "mounts": [{ "destination": "/mnt", "type": "ext4", "source": "/dev/sdz" }] })),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].type", "ext4", "sysfs", "module", "mounts.types"]),
+            loosened: json!({ "mounts": { "types": null }, "hostPaths": { "allowed": ["/dev/sdz"] } }),
+            then: |r| has(r, &["mount: ext4 on /mnt"]),
+        },
+        Rule {
+            key: "mounts.liftFlags",
+            config: usual(bind(&["bind", "rw", "exec", "suid"])),
+            host: v2,
+            strict: |r| has(r, &["finding mounts.liftFlags", "/data rw,exec"]) && !has(r, &["/bundle/volume", "rw"]),
+            loosened: json!({ "mounts": { "liftFlags": "allow" } }),
+            then: |r| {
+                // nosuid is another key's matter.
+                has(r, &["open_tree", "/bundle/volume", "(rw,nosuid,nodev,exec)"])
+                    && !has(r, &["finding mounts.liftFlags"])
+            },
         },
         Rule {
             key: "mounts.idmap",
