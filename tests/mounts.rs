@@ -329,7 +329,8 @@ fn a_link_of_the_image_takes_no_mount_out_of_the_root() {
     let names = before();
     let up = format!("../../../../../../../../../..{}", host.path().display());
     let absolute = host.path().display().to_string();
-    let kinds: [(&str, fn(&str) -> Value); 5] = [
+    type Make = fn(&str) -> Value;
+    let kinds: [(&str, Make); 5] = [
         ("tmpfs", |t| tmpfs(t, &["size=1m"])),
         ("tmpcopyup", |t| tmpfs(t, &["tmpcopyup", "size=1m"])),
         ("bind of a directory", |t| bind("volume", t, &["bind"])),

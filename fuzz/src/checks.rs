@@ -217,13 +217,18 @@ fn check_strict(plan: &Plan, host: &Host) {
                 let old = host.kernel_version() < (5, 6);
                 assert_eq!(namespaces.len(), if old { 7 } else { 8 }, "a namespace of the host: {namespaces:?}");
             }
-            Step::Filesystem { target, attr, .. } | Step::Bind { target, attr, source: plan::Source::Path(_), .. } => {
-                let nosuid = plan::attr::NOSUID;
-                assert!((attr.set | attr.set_below) & nosuid != 0, "{} without nosuid", target.display());
+            Step::Filesystem { target, attr, .. }
+            | Step::Overlay { target, attr, .. }
+            | Step::Bind { target, attr, source: plan::Source::Path(_), .. } => {
+                assert!(attr.top().0 & plan::attr::NOSUID != 0, "{} without nosuid", target.display());
+                if let Step::Filesystem { fstype, .. } = step {
+                    let listed = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2"];
+                    assert!(listed.contains(&fstype.as_str()), "a file system of type {fstype}");
+                }
             }
             Step::CloneSource { path, attr, .. } | Step::Idmap { path, attr, .. } => {
-                let nosuid = plan::attr::NOSUID;
-                assert!((attr.set | attr.set_below) & nosuid != 0, "{} without nosuid", path.display());
+                assert!(attr.top().0 & plan::attr::NOSUID != 0, "{} without nosuid", path.display());
+                assert_eq!(attr.top().1 & !plan::attr::ATIME, 0, "a flag of the host's is lifted");
             }
             Step::Devices { nodes, .. } => {
                 let usual = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
