@@ -171,6 +171,7 @@ impl Child<'_> {
                     let fd = self.take(0)?;
                     sys::setns(fd.as_fd(), crate::plan::Ns::Cgroup.flag()).at(name, "cgroup namespace")?;
                 }
+                umask(Mode::from_bits_truncate(0o022));
                 self.root = Some(
                     open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).at(name, "/")?,
                 );

@@ -8,7 +8,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -502,26 +501,6 @@ fn records_are_private() {
         }
     }
     assert!(seen >= 3, "intent, state and gate at least: {seen}");
-}
-
-/// Receives one descriptor and the bytes that came with it.
-fn receive(listener: &std::os::unix::net::UnixListener) -> (OwnedFd, Vec<u8>) {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
-    let (stream, _) = listener.accept().unwrap();
-    let mut bytes = [0u8; 256];
-    let mut control = nix::cmsg_space!([RawFd; 4]);
-    let mut iov = [std::io::IoSliceMut::new(&mut bytes)];
-    let message =
-        recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
-    let n = message.bytes;
-    let mut fds: Vec<RawFd> = Vec::new();
-    for part in message.cmsgs().unwrap() {
-        if let ControlMessageOwned::ScmRights(raw) = part {
-            fds.extend(raw);
-        }
-    }
-    assert_eq!(fds.len(), 1);
-    (stockade::sys::adopt(fds[0]), bytes[..n].to_vec())
 }
 
 #[test]

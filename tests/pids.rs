@@ -139,6 +139,30 @@ fn both_sides_agree_on_init_and_on_a_child() {
 }
 
 #[test]
+fn both_sides_agree_on_what_is_executed() {
+    need_root!("both_sides_agree_on_what_is_executed");
+    each(|kind, talk, bundle| {
+        let (init, file) = (bundle.pid(), bundle.path().join("exec.pid"));
+        let words = ["exec", "--detach", "--pid-file", file.to_str().unwrap(), "box", "sleep", "1000"];
+        let status = bundle.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{kind}");
+        let host: i32 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        let numbers = nspid(host);
+        assert_eq!(numbers.len(), 2, "{kind}: {numbers:?}");
+        assert_eq!(numbers[0], host, "{kind}: the host's view");
+        // Nobody's child inside, and the same process: one birth.
+        let (inner, parent, born) = inside(talk, numbers[1]);
+        assert_eq!((inner, parent), (vec![numbers[1]], 0), "{kind}: the container's view");
+        assert_eq!(Some(born), host_birth(host), "{kind}: one process");
+        assert_eq!(members(init).get(&numbers[1]), Some(&host), "{kind}");
+        assert_eq!(visible(talk), BTreeSet::from([1, numbers[1]]), "{kind}");
+        // Each side kills it by its own number.
+        assert_eq!(talk.ask(&format!("kill -KILL {}", numbers[1])), "", "{kind}");
+        wait_for("its death", || gone(host, born));
+    });
+}
+
+#[test]
 fn the_container_sees_exactly_its_own_processes() {
     need_root!("the_container_sees_exactly_its_own_processes");
     let bystander = Bystander::new();

@@ -262,6 +262,27 @@ pub fn failed(out: &Output) -> String {
     err
 }
 
+/// Receives one descriptor and the bytes that came with it.
+pub fn receive(listener: &std::os::unix::net::UnixListener) -> (std::os::fd::OwnedFd, Vec<u8>) {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+    use std::os::fd::{AsRawFd, RawFd};
+    let (stream, _) = listener.accept().unwrap();
+    let mut bytes = [0u8; 256];
+    let mut control = nix::cmsg_space!([RawFd; 4]);
+    let mut iov = [std::io::IoSliceMut::new(&mut bytes)];
+    let message =
+        recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let n = message.bytes;
+    let mut fds: Vec<RawFd> = Vec::new();
+    for part in message.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            fds.extend(raw);
+        }
+    }
+    assert_eq!(fds.len(), 1);
+    (stockade::sys::adopt(fds[0]), bytes[..n].to_vec())
+}
+
 /// Waits for something to become true.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
