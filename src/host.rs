@@ -67,6 +67,9 @@ pub struct Cgroup {
 pub struct Ids {
     /// Root: the block of ids reserved for this container.
     pub block: Option<Range>,
+    /// Root: ids of other containers that are among those that this bundle's maps name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Range>,
     /// An ordinary user: the subordinate uids of /etc/subuid, if newuidmap(1) is there to map them.
     pub sub_uids: Vec<Range>,
     /// An ordinary user: the subordinate gids of /etc/subgid.
@@ -179,6 +182,9 @@ impl Host {
         if !self.cgroup.on_v1.is_empty() {
             facts.push(("on cgroup v1".to_owned(), list(&self.cgroup.on_v1)));
         }
+        if !self.ids.held.is_empty() {
+            facts.push(("ids of others".to_owned(), ranges(&self.ids.held)));
+        }
         if let Some(block) = &self.ids.block {
             facts.push(("ids for it".to_owned(), ranges(&[*block])));
         } else if !self.privileged() {
@@ -284,6 +290,7 @@ impl Ids {
         let owner = |o: &str| Some(o) == name.as_deref() || o == uid.to_string();
         Ok(Ids {
             block: None,
+            held: Vec::new(),
             sub_uids: sub_ranges("/etc/subuid", owner)?,
             sub_gids: sub_ranges("/etc/subgid", owner)?,
         })

@@ -7,6 +7,8 @@
 //! Nothing here is fsynced: after a power loss the boot id differs and processes, cgroups and mounts are gone anyway;
 //! after a SIGKILL the page cache is not. state.json appears by rename, so it is whole or absent.
 
+pub mod claims;
+
 use crate::bundle::Bundle;
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
@@ -599,6 +601,7 @@ impl Entry {
             }
             cgroup::remove(&record.mount, &record.path, &record.made)?;
         }
+        claims::release(&self.dir);
         match &intent {
             Some(i) if i.ids.is_some() || i.cgroup.is_some() => {
                 i.ids.into_iter().for_each(|range| release_ids(range.start, &self.dir));
@@ -701,7 +704,8 @@ fn ids_dir() -> Result<OwnedFd> {
 pub fn reserve_ids(entry: &Entry) -> Result<Range> {
     let dir = ids_dir()?;
     flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
-    for block in candidates(&entry.id)? {
+    let named = claims::named(&entry.dir);
+    for block in candidates(&entry.id)?.filter(|b| !named.iter().any(|n| n.overlaps(b))) {
         let name = block.start.to_string();
         let owner = entry.dir.display().to_string();
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

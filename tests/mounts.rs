@@ -1088,3 +1088,72 @@ fn masked_and_read_only_paths_of_every_kind() {
         assert!(err.contains(&format!("linux.{field}[0]")) && err.contains("absolute"), "{err}");
     }
 }
+
+// --- ids that a bundle names ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_bundle_names_no_ids_of_another_container_and_no_container_gets_those_that_it_names() {
+    need_root!("a_bundle_names_no_ids_of_another_container_and_no_container_gets_those_that_it_names");
+    let sleeping = || Bundle::silent(&["sleep", "1000"]);
+    let named = |first: u32| {
+        let mut bundle = sleeping();
+        let map = json!([{ "containerID": 0, "hostID": first, "size": 65_536 }]);
+        bundle.config["linux"] = json!({ "uidMappings": map, "gidMappings": map, "namespaces": [{ "type": "user" }] });
+        // Ids that nobody mapped for the files: they must be readable by others.
+        bundle
+    };
+    let first_of = |bundle: &Bundle| -> u32 {
+        let map = fs::read_to_string(format!("/proc/{}/uid_map", bundle.pid())).unwrap();
+        map.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // A block that stockade chose is not to be named, nor are ids that overlap it in part.
+    let chosen = sleeping();
+    ok(&chosen.create());
+    let block = first_of(&chosen);
+    for first in [block, block + 1000, block - 1000] {
+        let err = failed(&named(first).create());
+        assert!(
+            err.contains("linux.uidMappings") && err.contains("heldIds") && err.contains("another container"),
+            "{err}"
+        );
+    }
+    // Nor are those that another bundle named.
+    let place = block + 20 * 65_536 + 77;
+    let owner = named(place);
+    ok(&owner.create());
+    let err = failed(&named(place + 65_535).create());
+    assert!(err.contains("heldIds"), "{err}");
+    // The operator's word.
+    let shared = named(place).operator(json!({ "extends": "strict", "heldIds": "allow" }));
+    ok(&shared.create());
+    ok(&shared.delete());
+    // What a refused or deleted container named is free again.
+    ok(&owner.delete());
+    let again = named(place + 65_535);
+    ok(&again.create());
+    ok(&again.delete());
+    let mark = again.path().file_name().unwrap().to_string_lossy().into_owned();
+    assert!(Leftovers::now(&mark).ids.is_empty(), "{:?}", Leftovers::now(&mark));
+    ok(&chosen.delete());
+    // A block that the next container would get by its name goes to nobody while a bundle names a part of it. Other tests
+    // take blocks, too, so this is said of the ids that it gets in the end.
+    let taker = sleeping();
+    ok(&taker.create());
+    let usual = first_of(&taker);
+    ok(&taker.delete());
+    let namer = named(usual + 5);
+    if namer.create().status.success() {
+        let next = sleeping();
+        ok(&next.create());
+        let got = first_of(&next);
+        let overlap = got < usual + 5 + 65_536 && usual + 5 < got + 65_536;
+        assert!(!overlap, "{got} overlaps {}", usual + 5);
+        ok(&next.delete());
+        ok(&namer.delete());
+    } else {
+        skip(
+            "a_bundle_names_no_ids_of_another_container_and_no_container_gets_those_that_it_names, choice",
+            "another test has taken the block meanwhile",
+        );
+    }
+}

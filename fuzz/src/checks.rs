@@ -86,6 +86,7 @@ fn host(choice: u8) -> Host {
         cgroup,
         ids: Ids {
             block: privileged.then_some(Range { start: 589_824, count: 65_536 }),
+            held: if choice & 3 == 3 { vec![Range { start: 700_000, count: 65_536 }] } else { vec![] },
             sub_uids: ranges(100_000),
             sub_gids: ranges(200_000),
         },

@@ -201,6 +201,10 @@ fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> 
     if plan::wants_ids(&request.bundle, &request.policy, host) {
         host.ids.block = Some(state::reserve_ids(entry)?);
     }
+    let named = plan::named_ids(&request.bundle, &request.policy, host);
+    if !named.is_empty() {
+        host.ids.held = state::claims::claim(entry, &named)?;
+    }
     let foreground = matches!(request.mode, Mode::Foreground { keep: false });
     let options = Options {
         id: request.id.clone(),

@@ -78,6 +78,11 @@ pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as
     if plan::wants_ids(bundle, policy, &host) {
         host.ids.block = state::likely_ids(id)?;
     }
+    let named = plan::named_ids(bundle, policy, &host);
+    if !named.is_empty() {
+        let own = Store::open(global.root.as_deref())?.path().join(id);
+        host.ids.held = state::claims::overlaps(&own, &named);
+    }
     let options = Options { id: id.to_owned(), ..Options::default() };
     let plan = plan::plan(bundle, policy, &host, &options)?;
     let text = match as_json {

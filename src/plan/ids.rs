@@ -106,6 +106,18 @@ fn given(draft: &mut Draft, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
             ));
         }
     }
+    for (field, maps) in [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)] {
+        let Some(map) = maps.iter().find(|m| host.ids.held.iter().any(|h| h.overlaps(&m.outside_range()))) else {
+            continue;
+        };
+        let asked = format!("host ids {}..{}", map.outside, u64::from(map.outside) + u64::from(map.count));
+        let why = "another container has some of them: each could signal and trace the other, were it to escape, and \
+            owns the other's files";
+        if draft.policy.held_ids == Above::Refuse {
+            return Err(draft.refuse(field, &asked, why, "heldIds"));
+        }
+        draft.find("heldIds", field, &asked, "shared with another container", why);
+    }
     let own = |maps: &[IdMap], id: u32| maps.len() == 1 && maps[0].count == 1 && maps[0].outside == id;
     let simple = own(&uids, host.uid) && own(&gids, host.gid);
     Ok(Ids {

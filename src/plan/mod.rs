@@ -17,7 +17,7 @@ pub mod step;
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{Host, Range};
 use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
@@ -160,16 +160,29 @@ pub fn finding(rule: &str, field: &str, asked: &str, given: &str, why: &str) -> 
 
 /// Whether the policy will invent an id map for this bundle, so that root must reserve a block of ids for it first.
 pub fn wants_ids(bundle: &Bundle, policy: &Policy, host: &Host) -> bool {
+    new_user_namespace(bundle, policy) && named_ids(bundle, policy, host).is_empty() && host.privileged()
+}
+
+/// The host ids that the bundle's own maps name, which root claims for it first.
+pub fn named_ids(bundle: &Bundle, policy: &Policy, host: &Host) -> Vec<Range> {
+    let linux = bundle.spec.linux().as_ref().filter(|_| host.privileged() && new_user_namespace(bundle, policy));
+    let lists = linux.into_iter().flat_map(|l| [l.uid_mappings(), l.gid_mappings()]);
+    let mut ranges: Vec<Range> =
+        lists.flatten().flatten().map(|m| Range { start: m.host_id(), count: m.size() }).collect();
+    ranges.sort_by_key(|r| (r.start, r.count));
+    ranges.dedup();
+    ranges
+}
+
+fn new_user_namespace(bundle: &Bundle, policy: &Policy) -> bool {
     let linux = bundle.spec.linux().as_ref();
     let listed = linux
         .and_then(|l| l.namespaces().as_ref())
         .and_then(|list| list.iter().find(|n| Ns::from_oci(n.typ()) == Ns::User));
-    let new = match listed {
+    match listed {
         Some(ns) => ns.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()),
         None => policy.namespaces.silent.iter().any(|n| n == "user"),
-    };
-    let mapped = linux.is_some_and(|l| l.uid_mappings().as_ref().is_some_and(|m| !m.is_empty()));
-    new && !mapped && host.privileged()
+    }
 }
 
 /// The decision, whole.

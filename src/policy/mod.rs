@@ -39,6 +39,8 @@ pub struct Policy {
     pub namespaces: Namespaces,
     /// An id map of root's that reaches host id 0, or another id below 65536, where the host's own users are.
     pub host_root_mapped: Above,
+    /// An id map of the bundle's own that reaches ids of another container.
+    pub held_ids: Above,
     /// The supplementary groups of the caller stay in effect (a user namespace with a single id).
     pub caller_groups: Above,
     /// Capabilities. A silent config always gets none.

@@ -6,7 +6,7 @@ use stockade::bundle;
 pub use stockade::bundle::Bundle;
 use stockade::error::Result;
 pub use stockade::host::Host;
-use stockade::host::{Cgroup, Ids, Range};
+pub use stockade::host::{Cgroup, Ids, Range};
 pub use stockade::plan::{self, Options, Plan};
 pub use stockade::policy::Policy;
 
@@ -109,7 +109,7 @@ pub fn rootless() -> Host {
             controllers: words("cpu memory pids"),
             ..v2().cgroup
         },
-        ids: Ids { block: None, sub_uids: range.clone(), sub_gids: range },
+        ids: Ids { block: None, held: vec![], sub_uids: range.clone(), sub_gids: range },
         ..v2()
     }
 }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The keys whose ceiling is a refusal.
-const REFUSING: [&str; 15] = [
+const REFUSING: [&str; 16] = [
     "namespaces.joined",
     "hostRootMapped",
+    "heldIds",
     "callerGroups",
     "hostPaths.allowed",
     "hostPaths.beyond",
@@ -81,6 +82,8 @@ fn rules() -> Vec<Rule> {
     let joined =
         json!({ "linux": { "namespaces": [{ "type": "mount" }, { "type": "network", "path": "/run/netns/x" }] } });
     let root = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+    let many = json!([{ "containerID": 0, "hostID": 700_000, "size": 65_536 }]);
+    let own_maps = json!({ "linux": { "uidMappings": many, "gidMappings": many, "namespaces": [{ "type": "user" }] } });
     let mapped = json!({ "linux": { "uidMappings": root, "gidMappings": root, "namespaces": [{ "type": "user" }] } });
     let bind = |options: &[&str]| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": "volume", "options": options }] });
     let outside = |source: &str| json!({ "mounts": [{ "destination": "/data", "type": "none", "source": source, "options": ["bind"] }] });
@@ -113,6 +116,19 @@ fn rules() -> Vec<Rule> {
             strict: |r| refused(r, &["linux.uidMappings", "host id 0", "hostRootMapped"]),
             loosened: json!({ "hostRootMapped": "allow" }),
             then: |r| has(r, &["id maps", "0 as 0"]),
+        },
+        Rule {
+            key: "heldIds",
+            config: usual(own_maps),
+            host: || Host {
+                ids: Ids { held: vec![Range { start: 720_000, count: 65_536 }], ..Ids::default() },
+                ..v2()
+            },
+            strict: |r| refused(r, &["linux.uidMappings", "host ids 700000..765536", "another container", "heldIds"]),
+            loosened: json!({ "heldIds": "allow" }),
+            then: |r| {
+                has(r, &["finding heldIds linux.uidMappings", "shared with another"]) && has(r, &["id maps", "700000"])
+            },
         },
         Rule {
             key: "callerGroups",
