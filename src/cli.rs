@@ -173,6 +173,9 @@ pub struct Launch {
     /// Send the master of the container's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the container's process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
@@ -259,6 +262,9 @@ pub struct Exec {
     /// Send the master of its terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Hand so many descriptors above 2 to it
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,

@@ -2,27 +2,45 @@
 //!
 //! A hook is code that the config names and that runs with our rights, so it gets exactly what the specification says
 //! and nothing by inheritance: the state on stdin, its own arguments, its own environment (CVE-2025-23266: a hook that
-//! obeyed the container's LD_PRELOAD), no descriptor of ours. It is killed when its time is up.
+//! obeyed the container's LD_PRELOAD), no descriptor of ours, no blocked signal. When its time is up, or when we are told
+//! to end, it is killed with all that it started.
 
+use crate::console::Signals;
 use crate::error::{Context, Error, Result};
 use crate::plan::{Hook, Moment};
+use crate::sys;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How much of a failing hook's stderr is shown.
 const SHOWN: usize = 4096;
 
-/// Runs hooks one after another; the first that fails ends it.
-pub fn run(moment: Moment, hooks: &[Hook], state: &[u8]) -> Result<()> {
-    for hook in hooks {
-        one(moment, hook, state)?;
+/// Runs hooks one after another; the first that fails ends it, and so does a signal that is to end us.
+pub fn run(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, signals))
+}
+
+/// Runs all of them: one that fails is a warning, and the others are not to blame.
+pub fn run_all(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) {
+    for (n, hook) in hooks.iter().enumerate() {
+        if let Err(e) = numbered(moment, n, hook, state, signals) {
+            crate::log::warning(&e.to_string());
+        }
     }
-    Ok(())
+}
+
+/// One hook; an error says which of the list it was, in runc's words.
+fn numbered(moment: Moment, n: usize, hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
+    one(hook, state, signals).map_err(|e| {
+        let which = format!("error running {} hook #{n}", moment.name());
+        Error { why: if e.why.is_empty() { which } else { format!("{which}: {}", e.why) }, ..e }
+    })
 }
 
 /// What a hook says on stderr: all is taken, so that it never blocks on a full pipe; the beginning is kept.
@@ -52,8 +70,16 @@ impl Said {
     }
 }
 
-fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
-    let subject = format!("{} {}", moment.name(), hook.path.display());
+/// Kills a hook and all that it started, which is one process group.
+fn end(child: &mut Child) {
+    let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
+    let subject = hook.path.display().to_string();
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
@@ -67,32 +93,30 @@ fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
     // A file and not a pipe: a hook that reads nothing, or closes it, can neither block nor kill us.
     let mut stdin = std::fs::File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC).at("hooks", &subject)?);
     stdin.write_all(state).and_then(|()| stdin.rewind()).at("hooks", &subject)?;
-    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    sys::begin_afresh(&mut command);
     let mut child = command.spawn().at("hooks", &subject)?;
-    let end = hook.timeout.map(|s| Instant::now() + Duration::from_secs(s.unsigned_abs()));
+    let end_at = hook.timeout.map(|s| Instant::now() + Duration::from_secs(s.unsigned_abs()));
     let mut said = Said::new(child.stderr.take());
-    let pidfd = crate::sys::pidfd_open(child.id().cast_signed()).at("hooks", &subject)?;
+    let pidfd = sys::pidfd_open(child.id().cast_signed()).at("hooks", &subject)?;
     loop {
-        let timeout = match end {
-            None => nix::poll::PollTimeout::NONE,
-            Some(end) => {
-                let left = end.saturating_duration_since(Instant::now());
+        let timeout = match end_at {
+            None => PollTimeout::NONE,
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(Error::new(
-                        "hooks",
-                        subject,
-                        format!("still running after its timeout of {} s: killed", hook.timeout.unwrap_or(0)),
-                    ));
+                    end(&mut child);
+                    let why = format!("still running after its timeout of {} s: killed", hook.timeout.unwrap_or(0));
+                    return Err(Error::new("hooks", subject, why));
                 }
-                nix::poll::PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(nix::poll::PollTimeout::MAX)
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             }
         };
-        let watch = |fd| nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN);
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![watch(pidfd.as_fd())];
+        fds.extend(signals.map(|s| watch(s.ending())));
         fds.extend(said.pipe.as_ref().map(|p| watch(p.as_fd())));
-        match nix::poll::poll(&mut fds, timeout) {
+        match poll(&mut fds, timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => {
                 let ended = fds[0].any().unwrap_or(true);
@@ -100,8 +124,15 @@ fn one(moment: Moment, hook: &Hook, state: &[u8]) -> Result<()> {
                 if ended {
                     break;
                 }
+                if let Some(e) = signals.and_then(Signals::interrupted) {
+                    end(&mut child);
+                    return Err(Error { step: "hooks".into(), subject, ..e });
+                }
             }
-            Err(e) => return Err(Error::os("hooks", subject, e)),
+            Err(e) => {
+                end(&mut child);
+                return Err(Error::os("hooks", subject, e));
+            }
         }
     }
     let status = child.wait().at("hooks", &subject)?;

@@ -13,6 +13,7 @@ mod users;
 use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Actor, Attr, Plan, Step, attr};
 use crate::policy::Finding;
+use crate::pty::{self, Pty};
 use crate::sync::{Channel, Tag};
 use crate::{hooks, mount, sys};
 use nix::errno::Errno;
@@ -20,8 +21,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, umask};
 use nix::unistd::{
-    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir, fchown, getpid, pivot_root,
-    read, setgroups, sethostname, setresgid, setresuid, setsid, write,
+    AccessFlags, Gid, Uid, chdir, faccessat, fchdir, getpid, pivot_root, read, setgroups, sethostname, setresgid,
+    setresuid, setsid, write,
 };
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -203,7 +204,7 @@ impl Child<'_> {
             Step::Overlay { target, layers, options, attr, .. } => self.overlay(step, target, layers, options, attr),
             Step::Bind { source, target, recursive, attr } => self.bind(step, source, target, *recursive, attr),
             Step::Devices { nodes, bind, links } => self.devices(nodes, *bind, links),
-            Step::Console { uid, gid, size, bind } => self.console(*uid, *gid, *size, *bind),
+            Step::Console { uid, size, bind } => self.console(*uid, *size, *bind),
             Step::SetAttr { target, attr } => self.set_attr(step, target, attr),
             Step::Mask { paths } => self.mask(paths),
             Step::ReadonlyPaths { paths } => self.readonly_paths(paths),
@@ -218,7 +219,7 @@ impl Child<'_> {
                 );
                 // The container is built without a mask; what a hook makes is not for everybody to write.
                 let mask = umask(Mode::from_bits_truncate(0o022));
-                let done = hooks::run(*moment, list, &state);
+                let done = hooks::run(*moment, list, &state, None);
                 umask(mask);
                 done
             }
@@ -368,31 +369,13 @@ impl Child<'_> {
             .ok_or_else(|| Error::new("launch", format!("slot {slot}"), "is empty"))
     }
 
-    fn console(&mut self, uid: u32, gid: Option<u32>, size: Option<(u16, u16)>, bind: bool) -> Result<()> {
-        const DEVPTS: i64 = 0x1cd1;
-        let root = self.root()?;
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
-        let master = mount::open_in_root(root, Path::new("/dev/pts/ptmx"), flags, true)
-            .at("console", "/dev/pts/ptmx")
-            .map_err(|e| e.hint("process.terminal needs a devpts at /dev/pts"))?;
-        let fs = nix::sys::statfs::fstatfs(&master).at("console", "/dev/pts/ptmx")?;
-        if fs.filesystem_type().0 as i64 != DEVPTS {
-            return Err(Error::new("console", "/dev/pts/ptmx", "is not on a devpts"));
-        }
-        sys::pty_unlock(master.as_fd()).at("console", "unlock")?;
-        let slave = sys::pty_peer(master.as_fd()).at("console", "peer")?;
-        if let Some((rows, columns)) = size.filter(|s| *s != (0, 0)) {
-            sys::set_window_size(slave.as_fd(), rows, columns).at("console", "size")?;
-        }
+    fn console(&mut self, uid: u32, size: Option<(u16, u16)>, bind: bool) -> Result<()> {
         let uid = self.looked_up.as_ref().map_or(uid, |user| user.uid);
-        fchown(&slave, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)).at("console", format!("uid {uid}"))?;
+        let Pty { master, slave } = pty::open(self.root()?, uid, size)?;
         if bind {
             self.bind_console(&slave)?;
         }
-        sys::set_controlling_tty(slave.as_fd()).at("console", "controlling terminal")?;
-        dup2_stdin(&slave).at("console", "stdin")?;
-        dup2_stdout(&slave).at("console", "stdout")?;
-        dup2_stderr(&slave).at("console", "stderr")?;
+        pty::take(&slave)?;
         self.own.channel.send(Tag::Console, &[], &[master.as_fd()])
     }
 

@@ -19,9 +19,10 @@
 pub mod process;
 
 use crate::cgroup::{self, Group, device};
+use crate::console::Signals;
 use crate::error::{Context, Error, Result};
 use crate::init;
-use crate::plan::{Actor, IdMap, Ns, Plan, Step};
+use crate::plan::{Actor, IdMap, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
@@ -55,6 +56,10 @@ pub struct Setting<'a> {
     pub failure: Option<OwnedFd>,
     /// The container dies with us.
     pub foreground: bool,
+    /// A foreground run: the signals that it blocks, some of which are to end what takes too long.
+    pub signals: Option<&'a Signals>,
+    /// Set once hooks may have run that made something: then those that clear it away run, too, if the launch fails.
+    pub hooked: &'a std::cell::Cell<bool>,
     /// The ids that were reserved.
     pub ids: Option<crate::host::Range>,
     /// A throwaway bundle.
@@ -135,7 +140,7 @@ impl Parent {
             }
         }
         let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
-        match self.await_ready(&child) {
+        match self.await_ready(&child, setting.signals) {
             Ok(console) => Ok(Built {
                 pid: child.pid,
                 pidfd: child.pidfd,
@@ -251,9 +256,12 @@ impl Parent {
                 Ok(())
             }
             Step::Hooks { moment, hooks: list } => {
-                hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"))
+                setting.hooked.set(true);
+                hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), setting.signals)
             }
             Step::Go => {
+                // createContainer hooks may run from here on.
+                setting.hooked.set(true);
                 let fds: Vec<BorrowedFd<'_>> =
                     self.late.iter().filter_map(|n| self.slots.get(*n)?.as_ref().map(AsFd::as_fd)).collect();
                 let payload = serde_json::to_vec(&(child.pid, &self.late))
@@ -425,10 +433,10 @@ impl Parent {
     }
 
     /// Takes the console and waits until the child has built everything.
-    fn await_ready(&mut self, child: &Child) -> Result<Option<OwnedFd>> {
+    fn await_ready(&mut self, child: &Child, signals: Option<&Signals>) -> Result<Option<OwnedFd>> {
         let mut console = None;
         loop {
-            match child.channel.receive()? {
+            match child.channel.receive_unless(signals)? {
                 Some(m) if m.tag == Tag::Console => console = m.fds.into_iter().next(),
                 Some(m) if m.tag == Tag::Ready => {
                     let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
@@ -573,6 +581,19 @@ fn user_namespace(maps: &crate::plan::Maps) -> Result<OwnedFd> {
 /// The state that hooks read from stdin.
 fn hook_state(setting: &Setting<'_>, pid: i32, status: &str) -> Vec<u8> {
     state_json(&setting.plan.id, pid, status, setting.bundle, setting.annotations)
+}
+
+/// Runs the poststop hooks of a container that never came to be.
+pub fn poststop(
+    plan: &Plan,
+    bundle: &Path,
+    annotations: &std::collections::BTreeMap<String, String>,
+    signals: Option<&Signals>,
+) {
+    let state = state_json(&plan.id, 0, "stopped", bundle, annotations);
+    for (_, list) in plan.later_hooks.iter().filter(|(m, _)| *m == Moment::Poststop) {
+        hooks::run_all(Moment::Poststop, list, &state, signals);
+    }
 }
 
 /// The specification's state as JSON.

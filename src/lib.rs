@@ -12,9 +12,9 @@
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
-//!   container that runs; [`mount`] resolves paths in
-//!   the container's root, [`cgroup`] makes and removes the group, [`hooks`] runs hooks, [`console`] follows a foreground
-//!   run, [`state`] remembers; [`observe`] reads what a running container does.
+//!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
+//!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`handover`] hands
+//!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container does.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod bundle;
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod commands;
 pub mod console;
 pub mod error;
+pub mod handover;
 pub mod hooks;
 pub mod host;
 pub mod init;
@@ -33,6 +34,7 @@ pub mod mount;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod pty;
 pub mod seccomp;
 pub mod state;
 pub mod sync;

@@ -151,6 +151,18 @@ pub fn error(e: &Error) {
     }
 }
 
+/// One line about something that failed and stopped nothing: into the log where there is one, else on stderr.
+pub fn warning(msg: &str) {
+    let sink = SINK.get();
+    let line = record("warning", msg, None, sink.map(|s| s.format).unwrap_or_default());
+    match sink.and_then(|s| s.target.as_ref()) {
+        Some(target) => {
+            let _ = target.write("warning", msg, &line);
+        }
+        None => complain(&format!("stockade: warning: {msg}")),
+    }
+}
+
 /// A line for `--debug`: into the log where there is one, else on stderr.
 pub fn debug(msg: &str) {
     let Some(sink) = SINK.get().filter(|s| s.debug) else { return };

@@ -3,10 +3,12 @@
 //! One SEQPACKET socketpair: a message is a tag, a payload, and descriptors. Both ends are close-on-exec, so the end of
 //! the stream tells the parent that the workload has been executed, and tells the child that the runtime is gone.
 
+use crate::console::Signals;
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg, sendmsg,
     socketpair,
@@ -129,6 +131,26 @@ impl Channel {
         payload.truncate(n - 1);
         let tag = Tag::from(tag[0]).ok_or_else(|| Error::new("sync", "receive", format!("unknown tag {}", tag[0])))?;
         Ok(Some(Message { tag, payload, fds }))
+    }
+
+    /// The next message, unless a signal comes first that is to end us: the other side may be busy for ever.
+    pub fn receive_unless(&self, signals: Option<&Signals>) -> Result<Option<Message>> {
+        while let Some(signals) = signals {
+            let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+            let mut fds = [watch(self.fd()), watch(signals.ending())];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(e) => return Err(Error::os("sync", "poll", e)),
+            }
+            if fds[0].any().unwrap_or(true) {
+                break;
+            }
+            if let Some(e) = signals.interrupted() {
+                return Err(e);
+            }
+        }
+        self.receive()
     }
 
     /// The next message, which must have this tag. A failure of the other side is returned as our error.

@@ -67,7 +67,7 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
     for finding in &plan.findings {
         crate::log::debug(&finding.to_string());
     }
-    let built = launch::build(Setting {
+    let mut built = launch::build(Setting {
         plan: &plan,
         cgroup_mount: record.as_ref().map(|r| r.mount.as_path()),
         entry: &entry,
@@ -77,10 +77,12 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         gate: None,
         failure: None,
         foreground: !args.detach,
+        signals: signals.as_ref(),
+        hooked: &std::cell::Cell::new(false),
         ids: None,
         scratch: None,
     })?;
-    let followed = follow(&args, &built, signals);
+    let followed = follow(&args, &mut built, signals);
     if followed.is_err() {
         let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = launch::reap(built.pid);
@@ -88,13 +90,20 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
     followed
 }
 
-fn follow(args: &Exec, built: &Built, signals: Option<Signals>) -> Result<i32> {
-    let outside = Outside { pid_file: args.pid_file.as_deref(), console_socket: args.console_socket.as_deref() };
+fn follow(args: &Exec, built: &mut Built, signals: Option<Signals>) -> Result<i32> {
+    let outside = Outside {
+        pid_file: args.pid_file.as_deref(),
+        console_socket: args.console_socket.as_deref(),
+        pidfd_socket: args.pidfd_socket.as_deref(),
+    };
     hand_over(&outside, built, || Ok(()))?;
     console::start(&built.channel)?;
     match signals {
         None => await_exec(built).map(|()| 0),
-        Some(signals) => console::follow(built, &signals, false, || Ok(())),
+        Some(signals) => {
+            let console = built.console.take();
+            console::follow(built, console, &signals, false, || Ok(()))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::plan::{self, Moment, Options, Plan};
 use crate::policy::Policy;
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
-use crate::{hooks, sys};
+use crate::{handover, hooks, sys};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -43,6 +43,8 @@ pub struct Request {
     pub pid_file: Option<PathBuf>,
     /// Where the terminal goes.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of the process goes.
+    pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// Descriptors for the workload.
@@ -85,6 +87,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         mode,
         pid_file: args.pid_file,
         console_socket: args.console_socket,
+        pidfd_socket: args.pidfd_socket,
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
         scratch: None,
@@ -106,7 +109,7 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         Some(entry) => entry,
         None => store.create(&request.id)?,
     };
-    let (plan, built) = match prepare(&request, &mut host, &store, &entry) {
+    let (plan, mut built) = match prepare(&request, &mut host, &store, &entry, signals.as_ref()) {
         Ok(done) => done,
         Err(e) => {
             undo(&entry);
@@ -117,6 +120,7 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         Ok(state) => state,
         Err(e) => {
             abandon(&built, &entry);
+            launch::poststop(&plan, &request.bundle.dir, &state::annotations(&request.bundle), signals.as_ref());
             return Err(e);
         }
     };
@@ -126,23 +130,22 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
             Ok(0)
         }
         Mode::Detached => {
-            console::start(&built.channel)?;
-            let outcome = await_exec(&built);
-            entry.unlock();
-            match outcome {
-                Ok(()) => later(&state, Moment::Poststart, built.pid, "running").map(|()| 0),
-                Err(e) => {
-                    abandon(&built, &entry);
-                    Err(e)
-                }
+            let outcome =
+                console::start(&built.channel).and_then(|()| await_exec(&built)).and_then(|()| poststart(&state, None));
+            if outcome.is_err() {
+                abandon(&built, &entry);
+                poststop(&state, None);
             }
+            entry.unlock();
+            outcome.map(|()| 0)
         }
         Mode::Foreground { keep } => {
             let Some(signals) = signals else { return Err(Error::new("signals", "", "are not collected")) };
             console::start(&built.channel)?;
             entry.unlock();
-            let on_start = || later(&state, Moment::Poststart, built.pid, "running");
-            let outcome = console::follow(&built, &signals, request.interactive, on_start);
+            let on_start = || poststart(&state, Some(&signals));
+            let console = built.console.take();
+            let outcome = console::follow(&built, console, &signals, request.interactive, on_start);
             if outcome.is_err() {
                 let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
                 let _ = launch::reap(built.pid);
@@ -150,18 +153,12 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
             if !keep || outcome.is_err() {
                 entry.lock()?;
                 let removed = entry.purge(Some(&state));
-                later(&state, Moment::Poststop, 0, "stopped").or_else(warn)?;
+                poststop(&state, Some(&signals));
                 removed?;
             }
             outcome
         }
     }
-}
-
-fn warn(e: Error) -> Result<()> {
-    // The specification: a failing poststop hook is logged, and the delete goes on.
-    crate::log::debug(&e.to_string());
-    Ok(())
 }
 
 /// runc's rules: a terminal needs somebody who holds its other end.
@@ -197,7 +194,13 @@ pub fn check_descriptors(count: u32) -> Result<()> {
     Ok(())
 }
 
-fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> Result<(Plan, Built)> {
+fn prepare(
+    request: &Request,
+    host: &mut Host,
+    store: &Store,
+    entry: &Entry,
+    signals: Option<&Signals>,
+) -> Result<(Plan, Built)> {
     if plan::wants_ids(&request.bundle, &request.policy, host) {
         host.ids.block = Some(state::reserve_ids(entry)?);
     }
@@ -221,6 +224,7 @@ fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> 
     let annotations = state::annotations(&request.bundle);
     let gate = if request.mode == Mode::Create { Some(entry.make_gate()?) } else { None };
     let failure = if request.mode == Mode::Create { Some(entry.make_failure()?) } else { None };
+    let hooked = std::cell::Cell::new(false);
     let built = launch::build(Setting {
         plan: &plan,
         cgroup_mount: host.cgroup.mount.as_deref(),
@@ -231,8 +235,17 @@ fn prepare(request: &Request, host: &mut Host, store: &Store, entry: &Entry) -> 
         gate,
         failure,
         foreground,
+        signals,
+        hooked: &hooked,
         ids: host.ids.block,
         scratch: request.scratch.clone(),
+    })
+    .inspect_err(|_| {
+        undo(entry);
+        // The specification's lifecycle: a launch that fails goes on where the container is destroyed.
+        if hooked.get() {
+            launch::poststop(&plan, &request.bundle.dir, &annotations, signals);
+        }
     })?;
     Ok((plan, built))
 }
@@ -272,7 +285,11 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
         hooks: plan.later_hooks.clone(),
         intent: built.intent.clone(),
     };
-    let outside = Outside { pid_file: request.pid_file.as_deref(), console_socket: request.console_socket.as_deref() };
+    let outside = Outside {
+        pid_file: request.pid_file.as_deref(),
+        console_socket: request.console_socket.as_deref(),
+        pidfd_socket: request.pidfd_socket.as_deref(),
+    };
     hand_over(&outside, built, || {
         entry.write_confinement(&plan.confinement)?;
         entry.write_state(&state)
@@ -286,6 +303,8 @@ pub struct Outside<'a> {
     pub pid_file: Option<&'a Path>,
     /// The master of its terminal, over a socket.
     pub console_socket: Option<&'a Path>,
+    /// A descriptor of it, over a socket.
+    pub pidfd_socket: Option<&'a Path>,
 }
 
 /// Tells the caller, records, and lets the child live on. If any of it fails, the pid file is gone again.
@@ -294,9 +313,10 @@ pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> 
         write_pid(path, built.pid)?;
     }
     let sent = match (outside.console_socket, &built.console) {
-        (Some(path), Some(master)) => console::send_to_socket(path, master),
+        (Some(path), Some(master)) => handover::console(path, master.as_fd()),
         _ => Ok(()),
-    };
+    }
+    .and_then(|()| outside.pidfd_socket.map_or(Ok(()), |path| handover::pidfd(path, built.pidfd.as_fd())));
     let committed = sent.and_then(|()| record()).and_then(|()| {
         built.channel.send(Tag::Commit, &[], &[])?;
         built.channel.expect(Tag::Committed).map(drop)
@@ -335,11 +355,18 @@ pub fn await_exec(built: &Built) -> Result<()> {
     }
 }
 
-/// Runs the hooks of a moment after the launch.
-pub fn later(state: &State, moment: Moment, pid: i32, status: &str) -> Result<()> {
-    for (_, list) in state.hooks.iter().filter(|(m, _)| *m == moment) {
-        let json = launch::state_json(&state.id, pid, status, &state.bundle, &state.annotations);
-        hooks::run(moment, list, &json)?;
-    }
-    Ok(())
+fn hooks_of(state: &State, moment: Moment) -> impl Iterator<Item = &Vec<plan::Hook>> {
+    state.hooks.iter().filter(move |(m, _)| *m == moment).map(|(_, list)| list)
+}
+
+/// Runs the poststart hooks. A failure is the caller's to act on: the container is stopped and destroyed.
+pub fn poststart(state: &State, signals: Option<&Signals>) -> Result<()> {
+    let json = launch::state_json(&state.id, state.init.pid, "running", &state.bundle, &state.annotations);
+    hooks_of(state, Moment::Poststart).try_for_each(|list| hooks::run(Moment::Poststart, list, &json, signals))
+}
+
+/// Runs the poststop hooks, of a container that is destroyed already: each that fails is a warning.
+pub fn poststop(state: &State, signals: Option<&Signals>) {
+    let json = launch::state_json(&state.id, 0, "stopped", &state.bundle, &state.annotations);
+    hooks_of(state, Moment::Poststop).for_each(|list| hooks::run_all(Moment::Poststop, list, &json, signals));
 }

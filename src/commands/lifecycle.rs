@@ -1,10 +1,9 @@
 //! `start`, `kill`, `delete`: the steps in the life of a container that exists.
 
-use super::launch::later;
+use super::launch::{poststart, poststop};
 use crate::cgroup::Group;
 use crate::cli::{Delete, Global, Kill};
 use crate::error::{Context, Error, Result};
-use crate::plan::Moment;
 use crate::state::{Entry, Status, Store};
 use crate::sys;
 use nix::errno::Errno;
@@ -58,7 +57,14 @@ pub fn start(global: &Global, id: &str) -> Result<i32> {
         return Err(dead());
     }
     entry.remove_gate();
-    later(&state, Moment::Poststart, state.init.pid, "running").map(|()| 0)
+    poststart(&state, None).inspect_err(|_| {
+        // The specification: the container is stopped and destroyed, and its poststop hooks run.
+        if let Err(e) = entry.purge(Some(&state)) {
+            crate::log::warning(&e.to_string());
+        }
+        poststop(&state, None);
+    })?;
+    Ok(0)
 }
 
 /// The number of a signal by name, with or without SIG, or by number.
@@ -174,10 +180,8 @@ pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
         _ => {}
     }
     entry.purge(state.as_ref())?;
-    if let Some(state) = &state
-        && let Err(e) = later(state, Moment::Poststop, 0, "stopped")
-    {
-        crate::log::debug(&e.to_string());
+    if let Some(state) = &state {
+        poststop(state, None);
     }
     Ok(0)
 }

@@ -106,6 +106,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
         mode: Mode::Foreground { keep: false },
         pid_file: None,
         console_socket: None,
+        pidfd_socket: None,
         no_new_keyring: false,
         preserve_fds: 0,
         scratch: Some(scratch),

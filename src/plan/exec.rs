@@ -183,8 +183,8 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         steps.push(Step::LookUpUser { user: user.clone() });
     }
     if process.terminal() == Some(true) {
-        let size = process.console_size().map(|s| (s.height() as u16, s.width() as u16));
-        steps.push(Step::Console { uid: process.user().uid(), gid: None, size, bind: false });
+        let (uid, size) = (process.user().uid(), super::mounts::console_size(process)?);
+        steps.push(Step::Console { uid, size, bind: false });
     }
     steps.extend(shaping.label);
     steps.extend(shaping.inside);

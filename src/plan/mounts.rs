@@ -89,9 +89,8 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     }
     let process = draft.bundle.process();
     if process.terminal() == Some(true) {
-        let size = process.console_size().map(|s| (s.height() as u16, s.width() as u16));
-        let (uid, gid) = (process.user().uid(), Some(process.user().gid()));
-        view.steps.push(Step::Console { uid, gid, size, bind: true });
+        let uid = process.user().uid();
+        view.steps.push(Step::Console { uid, size: console_size(&process)?, bind: true });
     }
     view.steps.extend(late);
     let (masked, frozen) = covered(draft);
@@ -105,6 +104,21 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
         view.steps.push(Step::SetAttr { target: "/".into(), attr: Attr::set(attr::RDONLY) });
     }
     Ok(view)
+}
+
+/// Rows and columns; struct winsize has 16 bits for each.
+pub fn console_size(process: &oci_spec::runtime::Process) -> Result<Option<(u16, u16)>> {
+    let Some(size) = process.console_size() else { return Ok(None) };
+    let fits = |name: &str, n: u64| {
+        u16::try_from(n).map_err(|_| {
+            Error::new(
+                "config.json",
+                format!("process.consoleSize.{name}"),
+                format!("{n}: a terminal has 65535 at most"),
+            )
+        })
+    };
+    Ok(Some((fits("height", size.height())?, fits("width", size.width())?)))
 }
 
 fn readonly_root(draft: &mut Draft) -> Result<bool> {

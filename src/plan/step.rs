@@ -412,9 +412,8 @@ pub enum Step {
     Devices { nodes: Vec<Device>, bind: bool, links: Vec<(String, PathBuf)> },
     /// Find a user and its groups in the container's passwd and group: `NAME[:GROUP]`.
     LookUpUser { user: String },
-    /// A pseudo-terminal of the container's own devpts; `bind`: at /dev/console, too. Without a gid it keeps the one
-    /// that the devpts gives.
-    Console { uid: u32, gid: Option<u32>, size: Option<(u16, u16)>, bind: bool },
+    /// A pseudo-terminal of the container's own devpts; `bind`: at /dev/console, too. Its group stays the devpts's.
+    Console { uid: u32, size: Option<(u16, u16)>, bind: bool },
     /// Change the flags of a mount that is in place.
     SetAttr { target: PathBuf, attr: Attr },
     /// Hide files and directories.
@@ -713,10 +712,7 @@ impl Step {
                 if *bind { "bind" } else { "make" },
                 nodes.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" ")
             ),
-            Step::Console { uid, gid, .. } => match gid {
-                Some(gid) => format!("owned by {uid}:{gid}"),
-                None => format!("owned by {uid}"),
-            },
+            Step::Console { uid, .. } => format!("owned by {uid}"),
             Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
             Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),
             Step::Label { apparmor, selinux } => {
