@@ -94,7 +94,7 @@ fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
     let mut stdin = std::fs::File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC).at("hooks", &subject)?);
     stdin.write_all(state).and_then(|()| stdin.rewind()).at("hooks", &subject)?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    sys::begin_afresh(&mut command);
+    sys::die_with_us(&mut command);
     let mut child = command.spawn().at("hooks", &subject)?;
     let end_at = hook.timeout.map(|s| Instant::now() + Duration::from_secs(s.unsigned_abs()));
     let mut said = Said::new(child.stderr.take());

@@ -187,16 +187,11 @@ pub fn reset_signals() -> Res<()> {
     Ok(())
 }
 
-/// Lets a program that we start begin with no signal blocked and SIGPIPE at its default, as after a login, and die with
-/// us: what we block for ourselves is nobody else's (signal(7), PR_SET_PDEATHSIG(2const)).
-pub fn begin_afresh(command: &mut std::process::Command) {
+/// Lets a program that we start die with us (PR_SET_PDEATHSIG(2const)).
+pub fn die_with_us(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    let own = || {
-        reset_signals()?;
-        set_parent_death_signal(libc::SIGKILL)?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec only sigprocmask, signal and prctl are called: no allocation, no lock.
+    let own = || Ok(set_parent_death_signal(libc::SIGKILL)?);
+    // SAFETY: between fork and exec only prctl is called: no allocation, no lock.
     unsafe { command.pre_exec(own) };
 }
 

@@ -241,6 +241,32 @@ fn a_run_ends_cleanly_while_a_hook_hangs() {
 }
 
 #[test]
+fn a_hook_dies_with_a_runtime_that_is_killed() {
+    need_root!("a_hook_dies_with_a_runtime_that_is_killed");
+    for moment in ["createRuntime", "createContainer"] {
+        let mut bundle = staying();
+        let mark = bundle.path().join("hangs");
+        // A mark of its own in the arguments: inside the container its number is another.
+        let script = format!("echo > {0}; while :; do sleep 0.05; done # {0}", mark.display());
+        bundle.config["hooks"][moment] = json!([hook(&script)]);
+        bundle.write();
+        let mut child = bundle.command(&["create", "box"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("the hook", || mark.exists());
+        let hooks = || {
+            let all = std::fs::read_dir("/proc").unwrap().flatten().filter(|e| {
+                std::fs::read_to_string(e.path().join("cmdline")).is_ok_and(|c| c.contains(&mark.display().to_string()))
+            });
+            all.count()
+        };
+        assert_eq!(hooks(), 1, "{moment}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_for("the end of the hook", || hooks() == 0);
+        ok(&bundle.delete());
+    }
+}
+
+#[test]
 fn hooks_are_told_as_the_specification_wants_them() {
     need_root!("hooks_are_told_as_the_specification_wants_them");
     let mut bundle = Bundle::usual(&["true"]).policy("oci");
