@@ -464,7 +464,7 @@ impl Child<'_> {
                 let mut byte = [0u8; 1];
                 loop {
                     match read(gate, &mut byte) {
-                        Ok(1) => return Ok(()),
+                        Ok(1) => return write(gate, crate::state::GATE_ANSWER).map(drop).at("gate", ""),
                         Ok(_) => return Err(Error::new("gate", "", "was closed")),
                         Err(Errno::EINTR) => {}
                         Err(e) => return Err(Error::os("gate", "", e)),

@@ -33,6 +33,11 @@ pub const OCI_VERSION: &str = "1.2.1";
 /// What an exec applies.
 const CONFINEMENT: &str = "confinement.json";
 
+/// What `start` sends through the gate.
+pub const GATE_CALL: &[u8; 1] = b"0";
+/// What comes back from who waited behind it.
+pub const GATE_ANSWER: &[u8; 1] = b"1";
+
 /// Where the states of this user's containers are.
 #[derive(Debug)]
 pub struct Store {
@@ -547,11 +552,14 @@ impl Entry {
         )
     }
 
-    /// Whether the byte of `start` is still in the gate, while `start` holds its end: who waited there died before it.
-    pub fn is_gate_unread(&self) -> bool {
+    /// Whether the one who waited answered the byte of `start`, while `start` holds its end: a process that is being
+    /// killed may still take the byte, and never comes to answer.
+    pub fn is_gate_answered(&self) -> bool {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        // An earlier `start`, which was killed, may have left its byte before the answer.
+        let mut bytes = [0u8; 64];
         openat(&self.fd, "gate", flags, Mode::empty())
-            .is_ok_and(|fd| matches!(nix::unistd::read(&fd, &mut [0u8; 1]), Ok(1)))
+            .is_ok_and(|fd| nix::unistd::read(&fd, &mut bytes).is_ok_and(|n| bytes[..n].contains(&GATE_ANSWER[0])))
     }
 
     /// The container has been started.

@@ -37,7 +37,7 @@ pub fn start(global: &Global, id: &str) -> Result<i32> {
         Err(Errno::ENXIO) => return Err(dead()),
         Err(e) => return Err(Error::os("start", id, e)),
     };
-    write(&gate, b"0").at("start", id)?;
+    write(&gate, crate::state::GATE_CALL).at("start", id)?;
     // The child holds the other end until its execve, or its death, closes it.
     loop {
         let mut fds = [PollFd::new(gate.as_fd(), PollFlags::empty()), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
@@ -53,7 +53,7 @@ pub fn start(global: &Global, id: &str) -> Result<i32> {
         return Err(e);
     }
     // It was dying when the byte came: its end closed the gate, and no execve did.
-    if entry.is_gate_unread() {
+    if !entry.is_gate_answered() {
         return Err(dead());
     }
     entry.remove_gate();
