@@ -197,6 +197,9 @@ fn statuses_and_words_of_failures() {
         refused(&exec(&bundle, &[&format!("--user={wrapped}"), "box", "id"]), wrapped);
     }
     refused(&exec(&bundle, &["--preserve-fds", "9", "box", "true"]), "is not open");
+    // Labels that this kernel or this container cannot have are not left out.
+    refused(&exec(&bundle, &["--apparmor", "no-such-profile", "box", "true"]), "no-such-profile");
+    refused(&exec(&bundle, &["--process-label", "a:b:c:s0", "box", "true"]), "a:b:c:s0");
     refused(&exec(&bundle, &["--tty", "--detach", "box", "true"]), "use --console-socket");
     // None of them left a process behind.
     let listed = ok(&bundle.verb(&["ps", "--format", "json", "box"]));

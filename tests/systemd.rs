@@ -138,3 +138,27 @@ fn without_systemd_the_driver_says_so() {
     assert!(e.contains("systemd") && e.contains("hint:"), "{e}");
     assert!(!b.root().join("box").exists());
 }
+
+#[test]
+fn an_exec_joins_the_scope() {
+    let Some(user) = managed("an_exec_joins_the_scope") else { return };
+    let mut b = bundle(&["sleep", "1000"], user);
+    b.config["linux"]["cgroupsPath"] = format!("{}:st:exec", if user { "app.slice" } else { "machine.slice" }).into();
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let top = cgroup(b.pid());
+    assert!(top.ends_with("/st-exec.scope"), "{top}");
+    let run = |options: &[&str]| {
+        let file = b.path().join("exec.pid");
+        let words = [&["exec", "--detach", "--pid-file", file.to_str().unwrap()], options, &["box", "sleep", "1001"]];
+        let null = std::process::Stdio::null;
+        let status = b.command(&words.concat()).stdout(null()).stderr(null()).status().unwrap();
+        assert!(status.success(), "{options:?}");
+        cgroup(std::fs::read_to_string(&file).unwrap().parse().unwrap())
+    };
+    assert_eq!(run(&[]), top);
+    std::fs::create_dir(format!("/sys/fs/cgroup{top}/below")).unwrap();
+    assert_eq!(run(&["--cgroup", "below"]), format!("{top}/below"));
+    ok(&b.delete());
+    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{top}")).exists());
+}

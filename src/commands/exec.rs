@@ -129,6 +129,12 @@ fn process(args: &Exec, command: &[String], confinement: &Confinement) -> Result
         .set_rlimits(None)
         .set_no_new_privileges(Some(args.no_new_privs))
         .set_env(Some(env));
+    if args.apparmor.is_some() {
+        process.set_apparmor_profile(args.apparmor.clone());
+    }
+    if args.process_label.is_some() {
+        process.set_selinux_label(args.process_label.clone());
+    }
     if let Some(cwd) = &args.cwd {
         process.set_cwd(cwd.clone());
     }
