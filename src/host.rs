@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,8 @@ pub struct Cgroup {
     pub base: String,
     /// The controllers that a child of `base` can have.
     pub controllers: Vec<String>,
+    /// Controllers that the machine has and `base` lacks, each with the first cgroup on the way down without it.
+    pub lacking: BTreeMap<String, String>,
     /// Controllers that this host keeps on cgroup v1, where stockade does not go.
     pub on_v1: Vec<String>,
     /// Whether we may make cgroups below `base` and move processes there.
@@ -223,13 +226,32 @@ impl Cgroup {
         let base = mount.join(cgroup.base.trim_start_matches('/'));
         cgroup.writable =
             [base.clone(), base.join("cgroup.procs")].iter().all(|p| access(p, AccessFlags::W_OK).is_ok());
-        cgroup.controllers = read_small(base.join("cgroup.controllers"), 4096)
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
+        cgroup.controllers = controllers(&base).unwrap_or_default();
+        cgroup.lacking = lacking(&mount, &cgroup.base);
         Ok(cgroup)
     }
+}
+
+/// The controllers that a cgroup has.
+fn controllers(dir: &Path) -> Result<Vec<String>> {
+    let text = read_small(dir.join("cgroup.controllers"), 4096)?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Where on the way from the root of the hierarchy to `base` each controller is lost.
+fn lacking(mount: &Path, base: &str) -> BTreeMap<String, String> {
+    let mut lost = BTreeMap::new();
+    let mut have = controllers(mount).unwrap_or_default();
+    let mut path = String::new();
+    for name in base.split('/').filter(|n| !n.is_empty()) {
+        path = format!("{path}/{name}");
+        let here = controllers(&mount.join(&path[1..])).unwrap_or_default();
+        for controller in have.iter().filter(|c| !here.contains(c)) {
+            lost.insert(controller.clone(), path.clone());
+        }
+        have = here;
+    }
+    lost
 }
 
 impl Cgroup {
@@ -254,11 +276,9 @@ impl Cgroup {
             };
         }
         let base = mount.join(self.base.trim_start_matches('/'));
-        self.controllers = read_small(base.join("cgroup.controllers"), 4096)
-            .map_err(|e| e.hint("the user's systemd manager is not running: loginctl enable-linger"))?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
+        self.controllers = controllers(&base)
+            .map_err(|e| e.hint("the user's systemd manager is not running: loginctl enable-linger"))?;
+        self.lacking = lacking(&mount, &self.base);
         self.writable = true;
         Ok(())
     }

@@ -18,7 +18,8 @@
 
 pub mod process;
 
-use crate::cgroup::{self, Group, device};
+use crate::cgroup::tree::{self, Claim};
+use crate::cgroup::{Group, device, honest};
 use crate::console::Signals;
 use crate::error::{Context, Error, Result};
 use crate::init;
@@ -178,10 +179,11 @@ impl Parent {
             }
             Step::MakeCgroup { path, controllers, counted } => {
                 let mount = cgroup_mount(setting)?;
-                match Group::create(mount, path, controllers, counted) {
+                let claim = self.claim(setting)?;
+                match tree::create(mount, path, controllers, counted, &claim) {
                     Ok(group) => self.cgroup = Some(group),
                     Err(e) => {
-                        if cgroup::is_used(&e) {
+                        if tree::is_used(&e) {
                             // Somebody was faster since Record: not ours, so not ours to kill.
                             setting.entry.forget_cgroup()?;
                         }
@@ -190,7 +192,14 @@ impl Parent {
                 }
                 Ok(())
             }
-            Step::Limits { values } => self.limits(values),
+            Step::Limits { values } => self.limits(setting, values),
+            Step::IoWeights { values } => {
+                for (weight, bfq) in values {
+                    let found = honest::set_io_weight(self.group()?, weight, bfq)?;
+                    self.findings.extend(found);
+                }
+                Ok(())
+            }
             Step::DeviceProgram { rules } => {
                 let program = device::program(rules)?;
                 let group = self.group()?;
@@ -217,17 +226,20 @@ impl Parent {
         match step {
             Step::Return { .. } => self.go_home(),
             Step::Scope { scope, path, properties } => {
-                scope.start(child.pid, properties)?;
+                let claim = self.claim(setting)?;
+                scope.start(child.pid, &claim.launch, properties)?;
                 let mount = cgroup_mount(setting)?;
                 self.cgroup = Group::open(mount, path)?;
                 match &self.cgroup {
-                    Some(_) => Ok(()),
+                    Some(group) => {
+                        tree::adopt(group, &claim);
+                        Ok(())
+                    }
                     None => Err(Error::new("systemd", path.as_str(), "the scope is not where it should be")
                         .hint("a slice of another name, or a manager that is not the one of this user")),
                 }
             }
-            Step::AttachScope { scope, below } => scope.attach(child.pid, below),
-            Step::Limits { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
+            Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
             Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
             Step::OomScoreAdj { .. }
             | Step::RaiseRlimits { .. }
@@ -293,20 +305,19 @@ impl Parent {
         self.cgroup.as_ref().ok_or_else(|| Error::new("cgroup", "plan", "uses a cgroup before it is made"))
     }
 
-    fn limits(&mut self, values: &[(String, String)]) -> Result<()> {
+    fn limits(&mut self, setting: &Setting<'_>, values: &[(String, String)]) -> Result<()> {
+        let mount = cgroup_mount(setting)?;
         for (file, value) in values {
-            let kept = self.group()?.set(file, value)?;
-            if !cgroup::is_kept(value, &kept) {
-                self.findings.push(Finding {
-                    rule: "host".into(),
-                    field: file.clone(),
-                    asked: value.clone(),
-                    given: kept,
-                    why: "what the kernel made of it".into(),
-                });
-            }
+            let found = honest::set(self.group()?, mount, file, value)?;
+            self.findings.extend(found);
         }
         Ok(())
+    }
+
+    /// What the cgroup will say of whose it is.
+    fn claim(&self, setting: &Setting<'_>) -> Result<Claim> {
+        let intent = self.intent.as_ref().ok_or_else(|| Error::new("cgroup", "plan", "is made before the record"))?;
+        Ok(Claim { launch: intent.launch(), record: setting.entry.dir.clone() })
     }
 
     fn join(&mut self, namespaces: &[(Ns, PathBuf)]) -> Result<()> {
@@ -489,8 +500,8 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
         None => None,
         Some(path) => {
             let mount = cgroup_mount(setting)?.to_owned();
-            cgroup::check_unused(&mount, path)?;
-            let made = if plan.scope.is_some() { Vec::new() } else { cgroup::missing(&mount, path) };
+            tree::check_unused(&mount, path)?;
+            let made = if plan.scope.is_some() { Vec::new() } else { tree::missing(&mount, path) };
             Some(CgroupRecord { made, mount, path: path.clone(), scope: plan.scope.clone() })
         }
     };

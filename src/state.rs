@@ -97,6 +97,13 @@ pub struct Intent {
     pub scratch: Option<PathBuf>,
 }
 
+impl Intent {
+    /// What tells this launch from every other one of this boot.
+    pub fn launch(&self) -> String {
+        format!("{}.{}.{}", self.id, self.runtime.pid, self.runtime.start)
+    }
+}
+
 /// What is known of a container that exists.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -513,8 +520,19 @@ impl Entry {
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        let Some(record) = self.intent()?.and_then(|i| i.cgroup) else { return Ok(false) };
-        Ok(cgroup::Group::open(&record.mount, &record.path).ok().flatten().is_some_and(|g| g.is_frozen()))
+        Ok(self.cgroup().ok().flatten().is_some_and(|g| g.is_frozen()))
+    }
+
+    /// The container's cgroup, if it has one that still exists and is still its own.
+    pub fn cgroup(&self) -> Result<Option<cgroup::Group>> {
+        let Some(intent) = self.intent()? else { return Ok(None) };
+        let launch = intent.launch();
+        match intent.cgroup {
+            Some(record) if record.mount.exists() => {
+                Ok(cgroup::Group::open(&record.mount, &record.path)?.filter(|g| cgroup::tree::is_of(g, &launch)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether the runtime that launched it is gone, and the container is gone or going.
@@ -597,17 +615,17 @@ impl Entry {
             let _ = crate::sys::pidfd_send_signal(fd.as_fd(), nix::libc::SIGKILL);
             wait_gone(&fd);
         }
-        if let Some(record) = intent.as_ref().and_then(|i| i.cgroup.as_ref())
+        if let Some((intent, record)) = intent.as_ref().and_then(|i| Some((i, i.cgroup.as_ref()?)))
             && record.mount.exists()
         {
             if let Some(scope) = &record.scope {
                 // What the workload left running ends first, so that the stop is at once.
-                if let Some(group) = cgroup::Group::open(&record.mount, &record.path)? {
+                if let Some(group) = self.cgroup()? {
                     group.kill()?;
                 }
-                scope.stop()?;
+                scope.stop(&intent.launch())?;
             }
-            cgroup::remove(&record.mount, &record.path, &record.made)?;
+            cgroup::tree::remove(&record.mount, &record.path, &record.made, &intent.launch())?;
         }
         claims::release(&self.dir);
         match &intent {

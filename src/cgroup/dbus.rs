@@ -18,10 +18,10 @@ const MAX_MESSAGE: usize = 1 << 20;
 
 impl Scope {
     /// Makes the scope around a process and waits until systemd has moved it there.
-    pub fn start(&self, pid: i32, properties: &[(String, Value)]) -> Result<()> {
+    pub fn start(&self, pid: i32, launch: &str, properties: &[(String, Value)]) -> Result<()> {
         let mut bus = Bus::connect(self.user)?;
         let mut all: Vec<(String, Value)> = vec![
-            ("Description".into(), Value::Text(format!("stockade container {}", self.unit))),
+            ("Description".into(), Value::Text(description(launch))),
             ("Slice".into(), Value::Text(self.slice.clone())),
             ("Delegate".into(), Value::Bool(true)),
             ("DefaultDependencies".into(), Value::Bool(false)),
@@ -67,14 +67,17 @@ impl Scope {
         Bus::connect(self.user)?.call("AttachProcessesToUnit", "ssau", &body, &subject).map(drop)
     }
 
-    /// Stops the scope. One that is gone already is no error.
-    pub fn stop(&self) -> Result<()> {
+    /// Stops the scope of this launch. One that is gone already is no error, and a unit of this name that another made
+    /// is none of ours: names are global, so `system.slice::session-1` is somebody's login.
+    pub fn stop(&self, launch: &str) -> Result<()> {
         let mut bus = Bus::connect(self.user)?;
+        if bus.description(&self.unit)?.is_none_or(|d| d != description(launch)) {
+            return Ok(());
+        }
         bus.subscribe()?;
         let mut body = Body::default();
         body.string(&self.unit);
         body.string("replace");
-        let gone = |e: &Error| e.why.contains("NoSuchUnit") || e.why.contains("not loaded");
         match bus.call("StopUnit", "ss", &body, &self.unit) {
             Ok(job) => {
                 let job = Reader::new(&job).string().unwrap_or_default();
@@ -223,7 +226,17 @@ const SIGNAL: u8 = 4;
 
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// What a scope says of itself: which launch made it.
+fn description(launch: &str) -> String {
+    format!("stockade container {launch}")
+}
+
+fn gone(e: &Error) -> bool {
+    e.why.contains("NoSuchUnit") || e.why.contains("not loaded")
+}
 
 struct Bus {
     stream: UnixStream,
@@ -304,6 +317,29 @@ impl Bus {
                 SIGNAL => self.early.push(message),
                 _ => {}
             }
+        }
+    }
+
+    /// The description of a unit; none where there is no such unit.
+    fn description(&mut self, unit: &str) -> Result<Option<String>> {
+        let mut body = Body::default();
+        body.string(unit);
+        let path = match self.call("GetUnit", "s", &body, unit) {
+            Ok(body) => Reader::new(&body).string().unwrap_or_default(),
+            Err(e) if gone(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut body = Body::default();
+        body.string(&format!("{SYSTEMD}.Unit"));
+        body.string("Description");
+        match self.invoke(SYSTEMD, &path, PROPERTIES, "Get", "ss", &body, unit) {
+            Ok(body) => {
+                let mut reader = Reader::new(&body);
+                let text = reader.short().and_then(|_| reader.string());
+                Ok(text)
+            }
+            Err(e) if gone(&e) || e.why.contains("UnknownObject") => Ok(None),
+            Err(e) => Err(e),
         }
     }
 

@@ -180,7 +180,7 @@ pub fn available() -> Result<()> {
 #[cfg(not(feature = "systemd"))]
 impl Scope {
     /// Refused in this build.
-    pub fn start(&self, _pid: i32, _properties: &[(String, Value)]) -> Result<()> {
+    pub fn start(&self, _pid: i32, _launch: &str, _properties: &[(String, Value)]) -> Result<()> {
         available()
     }
 
@@ -195,7 +195,7 @@ impl Scope {
     }
 
     /// Refused in this build: a scope of another build is still systemd's to stop.
-    pub fn stop(&self) -> Result<()> {
+    pub fn stop(&self, _launch: &str) -> Result<()> {
         available()
     }
 }
@@ -230,7 +230,7 @@ mod tests {
             return;
         }
         let scope = Scope::parse("", "x", false).unwrap();
-        for e in [available(), scope.start(1, &[]), scope.set(&[]), scope.attach(1, ""), scope.stop()] {
+        for e in [available(), scope.start(1, "", &[]), scope.set(&[]), scope.attach(1, ""), scope.stop("")] {
             let e = e.unwrap_err().to_string();
             assert!(e.contains("--systemd-cgroup") && e.contains("without the feature systemd"), "{e}");
         }

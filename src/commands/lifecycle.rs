@@ -1,7 +1,6 @@
 //! `start`, `kill`, `delete`: the steps in the life of a container that exists.
 
 use super::launch::{poststart, poststop};
-use crate::cgroup::Group;
 use crate::cli::{Delete, Global, Kill};
 use crate::error::{Context, Error, Result};
 use crate::state::{Entry, Status, Store};
@@ -104,7 +103,7 @@ pub fn kill(global: &Global, args: &Kill) -> Result<i32> {
     }
     // Where the pid namespace is shared, the end of the init is not the end of the others; SIGKILL is meant for all.
     if signal == nix::libc::SIGKILL
-        && let Some(group) = group(&entry)?
+        && let Some(group) = entry.cgroup()?
         && !group.processes()?.is_empty()
     {
         group.kill()?;
@@ -119,12 +118,6 @@ pub fn kill(global: &Global, args: &Kill) -> Result<i32> {
     }
 }
 
-/// The container's cgroup, where it has one.
-fn group(entry: &Entry) -> Result<Option<Group>> {
-    let record = entry.intent()?.and_then(|i| i.cgroup);
-    record.as_ref().map(|r| Group::open(&r.mount, &r.path)).transpose().map(Option::flatten)
-}
-
 /// A process that ended before the signal came is as dead as was asked.
 fn gone(e: Errno) -> std::result::Result<(), Errno> {
     if e == Errno::ESRCH { Ok(()) } else { Err(e) }
@@ -132,7 +125,7 @@ fn gone(e: Errno) -> std::result::Result<(), Errno> {
 
 /// To everything in the cgroup; without one, to the init, whose end is the end of its pid namespace.
 fn kill_all(entry: &Entry, signal: i32, alive: bool) -> Result<()> {
-    if let Some(group) = group(entry)? {
+    if let Some(group) = entry.cgroup()? {
         if signal == nix::libc::SIGKILL {
             return group.kill();
         }

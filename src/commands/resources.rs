@@ -1,11 +1,11 @@
 //! `update`, `pause`, `resume`, `ps`, `events`: a container's cgroup while it runs.
 
-use crate::cgroup::{self, Group, device};
+use crate::cgroup::{self, Group, device, honest};
 use crate::cli::{Events, Global, Ps, Update};
 use crate::error::{Context, Error, Result};
 use crate::observe::{ps, stats};
 use crate::plan::resources::{Wanted, asked};
-use crate::policy::parse_size;
+use crate::policy::{Finding, parse_size};
 use crate::state::{Entry, State, Status, Store};
 use crate::sys;
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ fn known(global: &Global, id: &str) -> Result<(Entry, State, Status)> {
 }
 
 fn group(entry: &Entry, verb: &str) -> Result<Group> {
-    ps::group(entry)?.ok_or_else(|| {
+    entry.cgroup()?.ok_or_else(|| {
         Error::new(verb, entry.id.as_str(), "the container has no cgroup")
             .hint("it was launched where no cgroup v2 was writable; see the findings in `stockade explain`")
     })
@@ -59,7 +59,7 @@ pub fn ps(global: &Global, args: &Ps) -> Result<i32> {
 pub fn update(global: &Global, args: &Update) -> Result<i32> {
     let (entry, _, _) = known(global, &args.id)?;
     entry.lock()?;
-    let status = entry.status()?;
+    let (mut state, status) = entry.require()?;
     if status == Status::Stopped {
         return Err(Error::new("update", args.id.as_str(), "cannot update a container that is stopped"));
     }
@@ -71,17 +71,28 @@ pub fn update(global: &Global, args: &Update) -> Result<i32> {
     let resources = complete(&group, resources)?;
     let wanted = asked(&resources)?;
     refuse_below_use(&group, &resources, &wanted)?;
-    if let Some(scope) = entry.intent()?.and_then(|i| i.cgroup).and_then(|c| c.scope) {
+    let record = entry.intent()?.and_then(|i| i.cgroup);
+    if let Some(scope) = record.as_ref().and_then(|c| c.scope.as_ref()) {
         let values: Vec<_> = wanted.iter().map(|w| (w.file.clone(), w.value.clone())).collect();
         scope.set(&cgroup::systemd::properties(&values))?;
     }
     replace_device_program(&group, &resources)?;
+    let mount = record.map(|r| r.mount).unwrap_or_default();
     for want in order(&group, wanted) {
-        let kept = group.set(&want.file, &want.value).map_err(|e| Error { step: "update".into(), ..e })?;
-        if !cgroup::is_kept(&want.value, &kept) {
-            crate::log::debug(&format!("{}: asked {}, the kernel made {kept} of it", want.file, want.value));
+        let found = match &want.bfq {
+            Some(bfq) => honest::set_io_weight(&group, &want.value, bfq),
+            None => honest::set(&group, &mount, &want.file, &want.value),
+        };
+        let found = found.map_err(|e| Error { step: "update".into(), ..e })?;
+        for finding in &found {
+            crate::log::debug(&finding.to_string());
         }
+        // What was found of this file before is about a value that it no longer has.
+        let of_it = |f: &Finding| f.field == want.file || (want.bfq.is_some() && f.field == "io.bfq.weight");
+        state.findings.retain(|f| f.rule != "host" || !of_it(f));
+        state.findings.extend(found);
     }
+    entry.write_state(&state)?;
     Ok(0)
 }
 
@@ -160,7 +171,8 @@ fn from_flags(args: &Update) -> Result<LinuxResources> {
     serde_json::from_value(all).map_err(|e| Error::new("update", "flags", e.to_string()))
 }
 
-/// What an update leaves unsaid keeps its value: the limit that a swap is counted on, the quota beside a new period.
+/// What an update leaves unsaid keeps its value: the limit that a swap is counted on, the quota beside a new period, the
+/// period beside a new quota (the file would keep it, but a unit's property is made of both).
 fn complete(group: &Group, resources: LinuxResources) -> Result<LinuxResources> {
     let mut value = serde_json::to_value(&resources).map_err(|e| Error::new("update", "resources", e.to_string()))?;
     let memory = &value["memory"];
@@ -176,6 +188,13 @@ fn complete(group: &Group, resources: LinuxResources) -> Result<LinuxResources> 
         let now = group.get("cpu.max").unwrap_or_default();
         if let Some(quota) = now.split_whitespace().next().and_then(|w| w.parse::<i64>().ok()) {
             value["cpu"]["quota"] = quota.into();
+        }
+    }
+    let cpu = &value["cpu"];
+    if cpu["quota"].as_i64().unwrap_or(0) != 0 && cpu["period"].as_u64().unwrap_or(0) == 0 {
+        let now = group.get("cpu.max").unwrap_or_default();
+        if let Some(period) = now.split_whitespace().nth(1).and_then(|w| w.parse::<u64>().ok()) {
+            value["cpu"]["period"] = period.into();
         }
     }
     serde_json::from_value(value).map_err(|e| Error::new("update", "resources", e.to_string()))

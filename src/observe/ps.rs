@@ -3,7 +3,6 @@
 //! The cgroup knows them all, sub-cgroups of the workload's own included. Without a cgroup the pid namespace of the init
 //! does: every process in it or below it.
 
-use crate::cgroup::Group;
 use crate::error::{Error, Result};
 use crate::state::{Entry, State};
 use std::collections::BTreeSet;
@@ -11,7 +10,7 @@ use std::process::{Command, Stdio};
 
 /// The host's pids of a container.
 pub fn pids(entry: &Entry, state: &State) -> Result<Vec<i32>> {
-    if let Some(group) = group(entry)? {
+    if let Some(group) = entry.cgroup()? {
         return group.processes();
     }
     if !state.init.alive() {
@@ -37,14 +36,6 @@ pub fn pids(entry: &Entry, state: &State) -> Result<Vec<i32>> {
             return Ok(found.into_iter().collect());
         }
         found.extend(more);
-    }
-}
-
-/// The container's cgroup, if it has one that still exists.
-pub fn group(entry: &Entry) -> Result<Option<Group>> {
-    match entry.intent()?.and_then(|i| i.cgroup) {
-        Some(record) if record.mount.exists() => Group::open(&record.mount, &record.path),
-        _ => Ok(None),
     }
 }
 

@@ -6,8 +6,8 @@
 use super::ids::Ids;
 use super::resources::{Wanted, asked, cpu_max};
 use super::{Draft, Ns};
-use crate::cgroup::device;
-use crate::cgroup::systemd::Scope;
+use crate::cgroup::systemd::{self, Scope};
+use crate::cgroup::{delegation, device};
 use crate::error::{Error, Result};
 use crate::policy::Above;
 use oci_spec::runtime::{LinuxResources, Process};
@@ -24,8 +24,18 @@ pub struct Limits {
     pub controllers: Vec<String>,
     /// Files and values, in writing order.
     pub values: Vec<(String, String)>,
+    /// Weights of block I/O: for io.weight, and the same for io.bfq.weight.
+    pub weights: Vec<(String, String)>,
     /// The rules of the device program; none where none can be attached.
     pub devices: Option<Vec<device::Rule>>,
+}
+
+impl Limits {
+    /// The limits as properties of a unit.
+    pub fn properties(&self) -> Vec<(String, systemd::Value)> {
+        let weights = self.weights.iter().map(|(weight, _)| ("io.weight".to_owned(), weight.clone()));
+        systemd::properties(&self.values.iter().cloned().chain(weights).collect::<Vec<_>>())
+    }
 }
 
 /// Decides the cgroup and everything in it.
@@ -57,6 +67,7 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
             }
         }
     }
+    let lacking = |controller: &str| cgroup.lacking.get(controller).map_or("/", String::as_str);
     let mut lost: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for want in wanted {
         let controller = want.controller().to_owned();
@@ -66,14 +77,17 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
             None if cgroup.on_v1.contains(&controller) => {
                 Some(format!("the {controller} controller is on cgroup v1 here, which stockade does not use"))
             }
-            None => Some(format!("the {controller} controller is not available at cgroup {}", cgroup.base)),
+            None => Some(delegation::lack(&controller, lacking(&controller))),
         };
         match (missing, want.field) {
             (None, _) => {
                 if !limits.controllers.contains(&controller) {
                     limits.controllers.push(controller);
                 }
-                limits.values.push((want.file, want.value));
+                match want.bfq {
+                    Some(bfq) => limits.weights.push((want.value, bfq)),
+                    None => limits.values.push((want.file, want.value)),
+                }
             }
             (Some(why), Some(field)) => {
                 return Err(Error::new(
@@ -81,7 +95,7 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
                     field,
                     format!("{}={} cannot be enforced: {why}", want.file, want.value),
                 )
-                .hint(remedy(draft)));
+                .hint(remedy(draft, &controller, lacking(&controller))));
             }
             (Some(why), None) => lost.entry(why).or_default().push(format!("{}={}", want.file, want.value)),
         }
@@ -96,14 +110,17 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
     Ok(limits)
 }
 
-fn remedy(draft: &Draft) -> String {
-    if draft.host.cgroup.on_v1.is_empty() && !draft.host.privileged() {
-        return "delegate the controllers to the user: systemctl edit user@.service, then [Service] Delegate=cpu memory pids".into();
+/// What the operator can do about a limit that this host does not enforce. `dir`: the first cgroup without the controller.
+fn remedy(draft: &Draft, controller: &str, dir: &str) -> String {
+    let cgroup = &draft.host.cgroup;
+    let Some(mount) = cgroup.mount.as_ref().filter(|_| cgroup.on_v1.is_empty()) else {
+        return "remove the limit, or boot with systemd.unified_cgroup_hierarchy=1 for a pure cgroup v2 host".into();
+    };
+    if !cgroup.writable && !cgroup.lacking.contains_key(controller) {
+        // A cgroup of our own to make others in, and the controllers in it, come from the same hand.
+        return "start it in a delegated cgroup: systemd-run --user --scope -p Delegate=yes -- stockade ..., or use --systemd-cgroup".into();
     }
-    if draft.host.cgroup.on_v1.is_empty() {
-        return "remove the limit, or enable the controller in cgroup.subtree_control on the way down".into();
-    }
-    "remove the limit, or boot with systemd.unified_cgroup_hierarchy=1 for a pure cgroup v2 host".into()
+    delegation::remedy(mount, dir, controller)
 }
 
 /// No limit at all is a wish like another, and above the ceiling where the policy has a limit of its own.
@@ -169,7 +186,7 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
         if usable && host.controllers.iter().any(|c| file.starts_with(&format!("{c}."))) {
             draft.find("limits", field, "silent", &format!("{file}={value}"), "resources of the host are finite");
         }
-        wanted.push(Wanted { file: file.into(), value, field: None });
+        wanted.push(Wanted { file: file.into(), value, field: None, bfq: None });
     }
 }
 

@@ -209,11 +209,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let mut cgroup_steps = Vec::new();
     if let Some(path) = &limits.path {
         cgroup_steps.push(match &limits.scope {
-            Some(scope) => Step::Scope {
-                scope: scope.clone(),
-                path: path.clone(),
-                properties: crate::cgroup::systemd::properties(&limits.values),
-            },
+            Some(scope) => Step::Scope { scope: scope.clone(), path: path.clone(), properties: limits.properties() },
             None => {
                 let controllers = limits.controllers.clone();
                 let counted = host.cgroup.controllers.iter().filter(|c| !controllers.contains(c)).cloned().collect();
@@ -222,6 +218,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
         if !limits.values.is_empty() {
             cgroup_steps.push(Step::Limits { values: limits.values.clone() });
+        }
+        if !limits.weights.is_empty() {
+            cgroup_steps.push(Step::IoWeights { values: limits.weights.clone() });
         }
         if let Some(rules) = limits.devices {
             cgroup_steps.push(Step::DeviceProgram { rules });

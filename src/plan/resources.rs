@@ -16,6 +16,8 @@ pub struct Wanted {
     pub value: String,
     /// The field of config.json.
     pub field: Option<&'static str>,
+    /// The same on the scale of io.bfq.weight, where it is a weight of block I/O.
+    pub bfq: Option<String>,
 }
 
 impl Wanted {
@@ -26,7 +28,13 @@ impl Wanted {
 }
 
 fn want(file: &str, value: impl Into<String>, field: &'static str) -> Wanted {
-    Wanted { file: file.into(), value: value.into(), field: Some(field) }
+    Wanted { file: file.into(), value: value.into(), field: Some(field), bfq: None }
+}
+
+/// A weight of block I/O: the config's scale is that of BFQ, io.weight has its own.
+fn weight(of: &str, weight: u16, field: &'static str) -> Wanted {
+    let bfq = Some(format!("{of} {weight}"));
+    Wanted { bfq, ..want("io.weight", format!("{of} {}", io_weight(weight)), field) }
 }
 
 fn bad(field: &str, why: impl Into<String>) -> Error {
@@ -241,7 +249,7 @@ fn block_io(io: &LinuxBlockIo, wanted: &mut Vec<Wanted>) -> Result<()> {
         if !(10..=1000).contains(&weight) {
             return Err(bad(field, format!("{weight} is outside 10..1000")));
         }
-        wanted.push(want("io.weight", format!("default {}", io_weight(weight)), field));
+        wanted.push(self::weight("default", weight, field));
     }
     if io.leaf_weight().is_some_and(|w| w != 0) {
         return Err(bad("linux.resources.blockIO.leafWeight", "cgroup v2 has no such setting"));
@@ -255,11 +263,7 @@ fn block_io(io: &LinuxBlockIo, wanted: &mut Vec<Wanted>) -> Result<()> {
             if !(10..=1000).contains(&weight) {
                 return Err(bad(field, format!("{weight} is outside 10..1000")));
             }
-            wanted.push(want(
-                "io.weight",
-                format!("{}:{} {}", device.major(), device.minor(), io_weight(weight)),
-                field,
-            ));
+            wanted.push(self::weight(&format!("{}:{}", device.major(), device.minor()), weight, field));
         }
     }
     type List<'a> = &'a Option<Vec<LinuxThrottleDevice>>;
@@ -298,9 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_io_map_end_to_end() {
+    fn weights_of_io_map_end_to_end_and_bfq_takes_them_as_they_are() {
         assert_eq!(io_weight(10), 1);
+        assert_eq!(io_weight(750), 7475);
         assert_eq!(io_weight(1000), 10_000);
+        let resources = serde_json::json!({ "blockIO": {
+            "weight": 750, "weightDevice": [{ "major": 8, "minor": 16, "weight": 10 }] } });
+        let all = asked(&serde_json::from_value(resources).unwrap()).unwrap();
+        let both: Vec<_> = all.iter().map(|w| (w.value.as_str(), w.bfq.as_deref().unwrap())).collect();
+        assert_eq!(both, [("default 7475", "default 750"), ("8:16 1", "8:16 10")]);
     }
 
     #[test]

@@ -342,6 +342,8 @@ pub enum Step {
     MakeCgroup { path: String, controllers: Vec<String>, counted: Vec<String> },
     /// Write limits and read them back: (file, value).
     Limits { values: Vec<(String, String)> },
+    /// Write weights of block I/O where this kernel has them: (io.weight, io.bfq.weight).
+    IoWeights { values: Vec<(String, String)> },
     /// Attach the device program.
     DeviceProgram {
         #[serde(serialize_with = "rules_as_text")]
@@ -495,6 +497,7 @@ impl Step {
             | Step::Overlay { slot: Some(_), .. }
             | Step::MakeCgroup { .. }
             | Step::Limits { .. }
+            | Step::IoWeights { .. }
             | Step::DeviceProgram { .. }
             | Step::Join { .. }
             | Step::Clone { .. }
@@ -531,7 +534,7 @@ impl Step {
             Step::CloneSource { .. } => "open_tree",
             Step::Overlay { .. } => "overlay",
             Step::MakeCgroup { .. } => "cgroup",
-            Step::Limits { .. } => "limits",
+            Step::Limits { .. } | Step::IoWeights { .. } => "limits",
             Step::DeviceProgram { .. } => "device program",
             Step::Join { .. } => "setns",
             Step::Clone { .. } => "clone3",
@@ -622,6 +625,11 @@ impl Step {
             Step::Limits { values } => {
                 values.iter().map(|(file, value)| limit_words(file, value)).collect::<Vec<_>>().join(", ")
             }
+            Step::IoWeights { values } => values
+                .iter()
+                .map(|(weight, bfq)| format!("io.weight={weight} or, under BFQ, io.bfq.weight={bfq}"))
+                .collect::<Vec<_>>()
+                .join(", "),
             Step::DeviceProgram { rules } => {
                 let word = |allow: bool| if allow { "allow" } else { "deny" };
                 let said: Vec<String> = rules
@@ -782,6 +790,9 @@ impl Step {
                 ("the child is born inside its limits", "a workload that runs before it is limited")
             }
             Step::Limits { .. } => ("resources of the host are finite", "fork bombs, memory exhaustion, busy loops"),
+            Step::IoWeights { .. } => {
+                ("whoever waits for the disk gets a share", "a workload that starves the host's disk")
+            }
             Step::DeviceProgram { .. } => {
                 ("only these device nodes can be opened or made", "a raw disk or /dev/mem by mknod")
             }

@@ -71,6 +71,7 @@ pub fn v2() -> Host {
             mount: Some("/sys/fs/cgroup".into()),
             base: "/system.slice".into(),
             controllers: words("cpuset cpu io memory hugetlb pids rdma misc"),
+            lacking: Default::default(),
             on_v1: vec![],
             writable: true,
             systemd: None,
@@ -87,6 +88,7 @@ pub fn hybrid() -> Host {
             mount: Some("/sys/fs/cgroup/unified".into()),
             base: "/".into(),
             controllers: words("hugetlb"),
+            lacking: Default::default(),
             on_v1: words("blkio cpu cpuacct cpuset devices freezer memory pids"),
             writable: true,
             systemd: None,
@@ -107,6 +109,9 @@ pub fn rootless() -> Host {
             disabled: false,
             base: "/user.slice/user-1000.slice/user@1000.service/app.slice".into(),
             controllers: words("cpu memory pids"),
+            lacking: ["cpuset", "io"]
+                .map(|c| (c.to_owned(), "/user.slice/user-1000.slice/user@1000.service".to_owned()))
+                .into(),
             ..v2().cgroup
         },
         ids: Ids { block: None, held: vec![], sub_uids: range.clone(), sub_gids: range },

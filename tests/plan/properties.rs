@@ -797,6 +797,7 @@ fn the_generator_reaches_every_kind_of_step() {
         "cloneSource",
         "makeCgroup",
         "limits",
+        "ioWeights",
         "deviceProgram",
         "join",
         "clone",
