@@ -208,6 +208,7 @@ impl Parent {
                     .map_err(|e| e.hint("the kernel needs CONFIG_CGROUP_BPF, and stockade CAP_BPF or CAP_SYS_ADMIN"))?;
                 sys::bpf_prog_attach_device(group.fd(), loaded.as_fd(), None).at("device program", "attach")
             }
+            Step::Delegate { uid } => tree::delegate(self.group()?, *uid),
             Step::Join { namespaces } => self.join(namespaces),
             Step::CpuAffinity { .. } => process::shape(0, step),
             Step::Try { step, on, or, finding } => match self.before(setting, step) {
@@ -239,7 +240,9 @@ impl Parent {
                         .hint("a slice of another name, or a manager that is not the one of this user")),
                 }
             }
-            Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } => self.before(setting, step),
+            Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } | Step::Delegate { .. } => {
+                self.before(setting, step)
+            }
             Step::MapIds { uids, gids, setgroups, helpers } => map_ids(child.pid, uids, gids, *setgroups, *helpers),
             Step::OomScoreAdj { .. }
             | Step::RaiseRlimits { .. }
@@ -314,10 +317,9 @@ impl Parent {
         Ok(())
     }
 
-    /// What the cgroup will say of whose it is.
     fn claim(&self, setting: &Setting<'_>) -> Result<Claim> {
         let intent = self.intent.as_ref().ok_or_else(|| Error::new("cgroup", "plan", "is made before the record"))?;
-        Ok(Claim { launch: intent.launch(), record: setting.entry.dir.clone() })
+        Ok(claim(setting, intent))
     }
 
     fn join(&mut self, namespaces: &[(Ns, PathBuf)]) -> Result<()> {
@@ -496,26 +498,28 @@ fn cgroup_mount<'a>(setting: &Setting<'a>) -> Result<&'a Path> {
 
 fn record(setting: &Setting<'_>) -> Result<Intent> {
     let plan = setting.plan;
-    let cgroup = match &plan.cgroup {
-        None => None,
-        Some(path) => {
-            let mount = cgroup_mount(setting)?.to_owned();
-            tree::check_unused(&mount, path)?;
-            let made = if plan.scope.is_some() { Vec::new() } else { tree::missing(&mount, path) };
-            Some(CgroupRecord { made, mount, path: path.clone(), scope: plan.scope.clone() })
-        }
-    };
-    let intent = Intent {
+    let mut intent = Intent {
         id: plan.id.clone(),
         runtime: ProcessId::own()?,
         foreground: setting.foreground,
         boot: crate::state::boot_id()?,
-        cgroup,
+        cgroup: None,
         ids: setting.ids,
         scratch: setting.scratch.clone(),
     };
+    if let Some(path) = &plan.cgroup {
+        let mount = cgroup_mount(setting)?.to_owned();
+        tree::check_unused(&mount, path, &claim(setting, &intent))?;
+        let made = if plan.scope.is_some() { Vec::new() } else { tree::missing(&mount, path) };
+        intent.cgroup = Some(CgroupRecord { made, mount, path: path.clone(), scope: plan.scope.clone() });
+    }
     setting.entry.write_intent(&intent)?;
     Ok(intent)
+}
+
+/// What the cgroup will say of whose it is.
+fn claim(setting: &Setting<'_>, intent: &Intent) -> Claim {
+    Claim { launch: intent.launch(), record: setting.entry.dir.clone() }
 }
 
 fn clone_source(

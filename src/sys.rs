@@ -589,6 +589,15 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &CStr) -> Res<Vec<u8>> {
     Ok(value)
 }
 
+/// fsetxattr(2), XATTR_CREATE: EEXIST if there is one of this name.
+pub fn create_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Res<()> {
+    // SAFETY: the name ends in NUL, `value` is valid for its length, and the kernel writes nothing back.
+    let ret = unsafe {
+        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), libc::XATTR_CREATE)
+    };
+    check(ret.into()).map(drop)
+}
+
 /// fsetxattr(2).
 pub fn set_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Res<()> {
     // SAFETY: a C string, and pointer and length of one live slice.
@@ -686,24 +695,6 @@ pub fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: used only for standard streams and inherited descriptors, which stay open while stockade runs.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
-/// setxattr(2) by descriptor, XATTR_CREATE: EEXIST if there is one of this name.
-pub fn create_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Res<()> {
-    // SAFETY: the name ends in NUL, `value` is valid for its length, and the kernel writes nothing back.
-    let ret = unsafe {
-        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), libc::XATTR_CREATE)
-    };
-    check(ret.into()).map(drop)
-}
-
-/// getxattr(2) by descriptor. ENODATA: there is none of this name; ERANGE: it is longer than 4 KiB.
-pub fn get_xattr(fd: BorrowedFd<'_>, name: &CStr) -> Res<Vec<u8>> {
-    let mut value = vec![0u8; 4096];
-    // SAFETY: the name ends in NUL; the kernel writes at most `value.len()` bytes into `value`, which is ours alone.
-    let ret = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-    value.truncate(check(ret as libc::c_long)? as usize);
-    Ok(value)
-}
-
 // ---------------------------------------------------------------- device program
 
 // bpf(2). The commands and flags of linux/bpf.h that we use.

@@ -9,7 +9,7 @@ use super::{Group, delegation, open_dir, open_mount, parts, read_file, write_fil
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
@@ -54,6 +54,12 @@ impl Claim {
         format!("{} {}", self.launch, self.record.display())
     }
 
+    /// The claim that a container other than ours has on a cgroup. A container that is gone has none; neither has an
+    /// earlier launch of our own record, which is ours alone by now.
+    fn of_another(&self, dir: BorrowedFd<'_>) -> Option<Claim> {
+        Claim::read(dir).filter(|c| c.record.exists() && c.record != self.record)
+    }
+
     fn read(dir: BorrowedFd<'_>) -> Option<Claim> {
         let text = String::from_utf8(marked(dir)?).ok()?;
         let (launch, record) = text.split_once(' ')?;
@@ -77,9 +83,9 @@ fn used(path: &str, by: Option<&Claim>) -> Error {
 /// Refuses a cgroup with processes in it or below, or with cgroups below: what is taken gets our limits and is killed
 /// whole at the end, so a config that names /system.slice would end the host's services. One that a container has
 /// stays that container's when its last process has ended.
-fn refuse_used(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
-    if let Some(claim) = Claim::read(dir).filter(|c| c.record.exists()) {
-        return Err(used(path, Some(&claim)));
+fn refuse_used(dir: BorrowedFd<'_>, path: &str, claim: &Claim) -> Result<()> {
+    if let Some(other) = claim.of_another(dir) {
+        return Err(used(path, Some(&other)));
     }
     // kernfs counts a link for each directory below.
     let parent = nix::sys::stat::fstat(dir).at("cgroup", path)?.st_nlink > 2;
@@ -92,9 +98,9 @@ fn refuse_used(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
 }
 
 /// The same before the launch has made anything, so that what cleans up after it never has such a cgroup on its list.
-pub fn check_unused(mount: &Path, path: &str) -> Result<()> {
+pub fn check_unused(mount: &Path, path: &str, claim: &Claim) -> Result<()> {
     match Group::open(mount, path)? {
-        Some(group) => refuse_used(group.fd(), path),
+        Some(group) => refuse_used(group.fd(), path, claim),
         None => Ok(()),
     }
 }
@@ -145,11 +151,11 @@ fn try_create(mount: &Path, path: &str, controllers: &[String], counted: &[Strin
             continue;
         }
         if !fresh {
-            refuse_used(dir.as_fd(), &here)?;
+            refuse_used(dir.as_fd(), &here, claim)?;
         }
         match mark(dir.as_fd(), claim.text().as_bytes()) {
             Err(Errno::EEXIST) => {
-                if let Some(other) = Claim::read(dir.as_fd()).filter(|c| c.record.exists()) {
+                if let Some(other) = claim.of_another(dir.as_fd()) {
                     return Err(used(&here, Some(&other)));
                 }
                 // A leftover of a container that is gone, or a parent that is none any more: a new one in its place.
@@ -173,6 +179,24 @@ fn note(dir: BorrowedFd<'_>, path: &str, value: &[u8]) {
 /// Marks a cgroup that systemd has made for a container.
 pub fn adopt(group: &Group, claim: &Claim) {
     note(group.fd(), &group.path, claim.text().as_bytes());
+}
+
+/// Gives a cgroup to the user that the workload is: the directory, and the files that the kernel says are safe to give
+/// (cgroup-v2, "Delegation Containment"). Its limits stay ours.
+pub fn delegate(group: &Group, uid: u32) -> Result<()> {
+    let usual = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned();
+    let list = crate::host::read_small("/sys/kernel/cgroup/delegate", 1 << 16).unwrap_or(usual);
+    let uid = nix::unistd::Uid::from_raw(uid);
+    let subject = |name: &str| format!("{}/{name} to uid {uid}", group.path);
+    nix::unistd::fchown(group.fd(), Some(uid), None).at("cgroup", subject(""))?;
+    for name in list.split_whitespace().filter(|n| !n.contains('/')) {
+        match nix::unistd::fchownat(group.fd(), name, Some(uid), None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Files of controllers that this cgroup does not have.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(Error::os("cgroup", subject(name), e)),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a cgroup is that of this launch: it says nothing else, or it names a container that there is not.

@@ -30,6 +30,17 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// The host's uid of one inside; none where it has none.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        if self.uids.is_empty() {
+            return Some(uid);
+        }
+        self.uids
+            .iter()
+            .find(|m| uid >= m.inside && uid - m.inside < m.count)
+            .and_then(|m| m.outside.checked_add(uid - m.inside))
+    }
+
     /// Whether an id inside has an id outside.
     pub fn maps_gid(&self, gid: u32) -> bool {
         self.gids.is_empty() || inside(&self.gids, gid)

@@ -5,7 +5,7 @@
 
 use super::ids::Ids;
 use super::resources::{Wanted, asked, cpu_max};
-use super::{Draft, Ns};
+use super::{Draft, Ns, Step};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{delegation, device};
 use crate::error::{Error, Result};
@@ -108,6 +108,17 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
     }
     limits.devices = devices(draft, &resources, limits.path.is_some())?;
     Ok(limits)
+}
+
+/// A workload that can write to its cgroup tree gets its own cgroup to make others in.
+pub fn delegation(draft: &mut Draft, ids: &Ids, uid: u32) -> Option<Step> {
+    let owner = ids.host_uid(uid).filter(|u| *u != draft.host.uid)?;
+    if draft.host.privileged() && draft.host.initial_userns {
+        return Some(Step::Delegate { uid: owner });
+    }
+    let why = "an ordinary user cannot give it to another id";
+    draft.find("host", "process.user.uid", "a writable cgroup", &format!("one of uid {}", draft.host.uid), why);
+    None
 }
 
 /// What the operator can do about a limit that this host does not enforce. `dir`: the first cgroup without the controller.

@@ -225,6 +225,10 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         if let Some(rules) = limits.devices {
             cgroup_steps.push(Step::DeviceProgram { rules });
         }
+        // Only what the workload can reach: config-linux.md, "Cgroup ownership".
+        if view.cgroup_writable {
+            cgroup_steps.extend(limits::delegation(&mut draft, &ids, process.user().uid()));
+        }
     }
     let scoped = limits.scope.is_some();
     if !scoped {

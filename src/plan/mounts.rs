@@ -28,6 +28,8 @@ pub struct View {
     pub steps: Vec<Step>,
     /// The propagation of the new root, where the config asks for one.
     pub propagation: u64,
+    /// Whether the container's own cgroup can be written to at /sys/fs/cgroup.
+    pub cgroup_writable: bool,
 }
 
 impl View {
@@ -751,6 +753,7 @@ fn is_rootfs(step: &Step) -> bool {
 /// The cgroup tree inside: cgroup2 in a cgroup namespace of its own, else a view of the host's, read-only.
 fn cgroup(draft: &mut Draft, field: &str, mut wish: Wish, view: &mut View) -> Result<()> {
     if draft.ns.is_new(Ns::Cgroup) {
+        view.cgroup_writable |= wish.target == Path::new("/sys/fs/cgroup") && wish.attr.set & attr::RDONLY == 0;
         view.steps.push(Step::Filesystem {
             fstype: "cgroup2".into(),
             source: "cgroup2".into(),

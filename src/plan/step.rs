@@ -349,6 +349,8 @@ pub enum Step {
         #[serde(serialize_with = "rules_as_text")]
         rules: Vec<device::Rule>,
     },
+    /// Give the cgroup, not its limits, to the host's uid that the workload is.
+    Delegate { uid: u32 },
     /// Enter namespaces of others, so that the clone is born in them.
     Join { namespaces: Vec<(Ns, PathBuf)> },
     /// Make the child.
@@ -499,6 +501,7 @@ impl Step {
             | Step::Limits { .. }
             | Step::IoWeights { .. }
             | Step::DeviceProgram { .. }
+            | Step::Delegate { .. }
             | Step::Join { .. }
             | Step::Clone { .. }
             | Step::Enter { .. }
@@ -533,7 +536,7 @@ impl Step {
             Step::Record => "record",
             Step::CloneSource { .. } => "open_tree",
             Step::Overlay { .. } => "overlay",
-            Step::MakeCgroup { .. } => "cgroup",
+            Step::MakeCgroup { .. } | Step::Delegate { .. } => "cgroup",
             Step::Limits { .. } | Step::IoWeights { .. } => "limits",
             Step::DeviceProgram { .. } => "device program",
             Step::Join { .. } => "setns",
@@ -641,6 +644,7 @@ impl Step {
                     .collect();
                 if said.is_empty() { "deny all".into() } else { said.join("; then ") }
             }
+            Step::Delegate { uid } => format!("owned by uid {uid}, its limits not"),
             Step::Join { namespaces } => namespaces
                 .iter()
                 .map(|(ns, path)| format!("{} {}", ns.name(), path.display()))
@@ -796,6 +800,10 @@ impl Step {
             Step::DeviceProgram { .. } => {
                 ("only these device nodes can be opened or made", "a raw disk or /dev/mem by mknod")
             }
+            Step::Delegate { .. } => (
+                "it mounts the tree writable: cgroups of its own, inside these limits",
+                "a workload that lifts its own limits",
+            ),
             Step::Join { .. } => ("the config names namespaces that exist", "-"),
             Step::Clone { .. } => {
                 ("one call, no moment half inside", "a process seen or signalled between two unshares")

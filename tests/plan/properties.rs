@@ -205,6 +205,10 @@ fn edit() -> BoxedStrategy<Edit> {
         at("/mounts", prop::collection::vec(mount(), 0..5).prop_map(Value::from)),
         at("/mounts/-", mount()),
         at("/mounts/-", mount()),
+        at(
+            "/mounts/-",
+            Just(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }))
+        ),
         at("/linux/namespaces", namespaces()),
         at(
             "/linux/namespaces",
@@ -248,6 +252,7 @@ fn edit() -> BoxedStrategy<Edit> {
             "/linux/resources/cpu",
             one_of([json!(null), json!({ "quota": 50_000, "period": 100_000 }), json!({ "cpus": "0-1" })])
         ),
+        at("/linux/resources/blockIO", one_of([json!(null), json!({ "weight": 500 }), json!({ "weight": 5 })])),
         at(
             "/linux/resources/pids",
             one_of([json!(null), json!({ "limit": 7 }), json!({ "limit": -1 }), json!({ "limit": 0 })])
@@ -799,6 +804,7 @@ fn the_generator_reaches_every_kind_of_step() {
         "limits",
         "ioWeights",
         "deviceProgram",
+        "delegate",
         "join",
         "clone",
         "return",
