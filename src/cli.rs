@@ -378,7 +378,7 @@ pub struct Update {
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
     /// pids.max
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", alias = "pids", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
     /// The weight of block I/O, 10 to 1000
     #[arg(long, value_name = "N")]
@@ -464,7 +464,7 @@ pub struct Sandbox {
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
     /// The most processes and threads it may have
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "pids-limit")]
     pub pids: Option<i64>,
     /// Show a file or directory of the host, read-only, at the same path
     #[arg(long, value_name = "PATH")]
