@@ -405,7 +405,8 @@ pub fn validate_process(process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn validate_hostname(field: &str, name: &str) -> Result<()> {
+/// What sethostname(2) and setdomainname(2) take.
+pub fn validate_hostname(field: &str, name: &str) -> Result<()> {
     if name.len() > 64 {
         return Err(bad(field, format!("{} bytes; the kernel takes 64", name.len())));
     }

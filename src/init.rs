@@ -164,6 +164,7 @@ impl Child<'_> {
                 sys::set_parent_death_signal(nix::libc::SIGKILL).at(name, "")
             }
             Step::AwaitGo => self.await_go(),
+            Step::TimeOffsets { offsets } => process::time_offsets(offsets, step),
             Step::UnshareCgroup => {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at(name, "cgroup namespace")
             }
@@ -397,7 +398,7 @@ impl Child<'_> {
 
     fn sysctl(&mut self, key: &str, value: &str) -> Result<()> {
         let subject = format!("{key}={value}");
-        let path = PathBuf::from("/sys").join(key.replace('.', "/"));
+        let path = PathBuf::from("/sys").join(crate::plan::limits::swapped(key));
         let fd = mount::open_in_root(self.procfs()?, &path, OFlag::O_WRONLY, false).at("sysctl", &subject)?;
         write(&fd, value.as_bytes()).map(drop).at("sysctl", &subject)
     }

@@ -16,6 +16,7 @@
 //! It does the steps of the plan in order and has no policy of its own. If anything fails before the commit, everything
 //! that was made is unmade here; if we are killed, the child dies with us and `delete --force` does it from the record.
 
+pub mod netdev;
 pub mod process;
 
 use crate::cgroup::tree::{self, Claim};
@@ -82,6 +83,8 @@ pub struct Built {
     pub findings: Vec<Finding>,
     /// The intent record, for the state to hold a copy.
     pub intent: Option<Intent>,
+    /// The host's network devices in it, to be given back if it comes to nothing.
+    pub net_devices: Option<netdev::Moved>,
 }
 
 /// Does the plan up to `Ready`. On failure the child is gone; what a launch made before goes with its record, which the
@@ -92,12 +95,16 @@ pub fn build(mut setting: Setting<'_>) -> Result<Built> {
         late: Vec::new(),
         cgroup: None,
         home: Vec::new(),
+        net_devices: None,
         findings: Vec::new(),
         intent: None,
     };
     let result = parent.climb(&mut setting);
     if result.is_err() {
         let _ = parent.go_home();
+        if let Some(devices) = parent.net_devices.take() {
+            devices.back();
+        }
     }
     result
 }
@@ -107,6 +114,7 @@ struct Parent {
     late: Vec<usize>,
     cgroup: Option<Group>,
     home: Vec<(Ns, OwnedFd)>,
+    net_devices: Option<netdev::Moved>,
     findings: Vec<Finding>,
     intent: Option<Intent>,
 }
@@ -149,6 +157,7 @@ impl Parent {
                 console,
                 findings: std::mem::take(&mut self.findings),
                 intent: self.intent.take(),
+                net_devices: self.net_devices.take(),
             }),
             Err(e) => {
                 end(&child);
@@ -269,6 +278,10 @@ impl Parent {
                 self.late.push(*slot);
                 self.put(*slot, fd);
                 Ok(())
+            }
+            Step::NetDevices { devices } => {
+                let moved = self.net_devices.insert(netdev::Moved::between(child.pid)?);
+                devices.iter().try_for_each(|(name, inside)| moved.take(name, inside))
             }
             Step::Hooks { moment, hooks: list } => {
                 setting.hooked.set(true);

@@ -2,7 +2,10 @@
 //! the workload itself and in the host's /proc.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/caller.rs"]
+mod caller;
 mod common;
+use caller::Caller;
 use common::*;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -407,4 +410,509 @@ fn exec_is_judged_by_the_policy_of_create() {
         let err = failed(&bundle.verb(&["exec", "--process", file.to_str().unwrap(), "box"]));
         assert!(words.iter().all(|w| err.contains(w)), "{err}");
     }
+}
+
+/// Seconds of the first clock of /proc/uptime, which is CLOCK_BOOTTIME.
+fn uptime(text: &str) -> f64 {
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn own_uptime() -> f64 {
+    uptime(&std::fs::read_to_string("/proc/uptime").unwrap())
+}
+
+const DAY: f64 = 86_400.0;
+
+#[test]
+fn time_offsets_of_both_clocks() {
+    need_root!("time_offsets_of_both_clocks");
+    for own_user in [false, true] {
+        let offsets = json!({ "boottime": { "secs": 864_000, "nanosecs": 7 }, "monotonic": { "secs": 8_640_000 } });
+        let mut bundle =
+            usual(&["cat", "/proc/uptime", "/proc/self/timens_offsets"], json!({}), json!({ "timeOffsets": offsets }));
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "time" }));
+        if own_user {
+            user_namespace(&mut bundle);
+        }
+        // A hook of the runtime keeps the runtime's clocks.
+        let script = format!("cat /proc/uptime >{}", bundle.path().join("hooked").display());
+        bundle.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+        let before = own_uptime();
+        let inside = both(&mut bundle, |b| {
+            let seen = proc(b, "timens_offsets");
+            let lines: Vec<Vec<&str>> = seen.lines().map(|l| l.split_whitespace().collect()).collect();
+            assert_eq!(lines, [["monotonic", "8640000", "0"], ["boottime", "864000", "7"]]);
+            let link = |who: &str, file: &str| std::fs::read_link(format!("/proc/{who}/ns/{file}")).unwrap();
+            let pid = b.pid().to_string();
+            assert_ne!(link(&pid, "time"), link("self", "time"));
+            assert_eq!(link(&pid, "time"), link(&pid, "time_for_children"));
+        });
+        let off = uptime(&inside) - before;
+        assert!((10.0 * DAY..10.1 * DAY).contains(&off), "{off}");
+        let hooked = uptime(&std::fs::read_to_string(bundle.path().join("hooked")).unwrap());
+        assert!(hooked < before + DAY, "{hooked}");
+    }
+}
+
+#[test]
+fn exec_has_the_clocks_of_the_container() {
+    need_root!("exec_has_the_clocks_of_the_container");
+    let mut bundle =
+        usual(&["sleep", "1000"], json!({}), json!({ "timeOffsets": { "boottime": { "secs": 864_000 } } }));
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "time" }));
+    assert!(bundle.create().status.success());
+    ok(&bundle.verb(&["start", "box"]));
+    assert!(uptime(&exec(&bundle, &["box", "cat", "/proc/uptime"])) > 10.0 * DAY);
+}
+
+#[test]
+fn time_offsets_as_an_ordinary_user_and_by_strict() {
+    let callers = match is_root() {
+        true => vec![Caller::root(), Caller::single()],
+        false => vec![Caller::me()],
+    };
+    for caller in callers {
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": { "user": { "uid": 0, "gid": 0 }, "args": ["cat", "/proc/uptime"], "env": ["PATH=/bin"], "cwd": "/" },
+            "root": { "path": "rootfs" },
+            "linux": { "timeOffsets": { "boottime": { "secs": 864_000 } } }
+        });
+        let off = uptime(&ok(&caller.run(&[], &config))) - own_uptime();
+        assert!((9.9 * DAY..10.1 * DAY).contains(&off), "uid {}: {off}", caller.uid);
+    }
+}
+
+#[test]
+fn time_offsets_that_cannot_be_are_refused_by_field() {
+    let time = json!({ "type": "time" });
+    for (offsets, namespace, words) in [
+        (json!({ "monotonic": { "secs": 1 } }), false, ["linux.timeOffsets", "without a new time namespace"]),
+        (json!({ "realtime": { "secs": 1 } }), true, ["linux.timeOffsets.realtime", "monotonic or boottime"]),
+        (
+            json!({ "boottime": { "nanosecs": 1_000_000_000 } }),
+            true,
+            ["linux.timeOffsets.boottime.nanosecs", "1000000000"],
+        ),
+    ] {
+        let mut bundle = usual(&["true"], json!({}), json!({ "timeOffsets": offsets }));
+        if namespace {
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(time.clone());
+        }
+        let err = failed(&bundle.run());
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+    }
+    need_root!("time_offsets_that_cannot_be_are_refused_by_field");
+    let mut bundle = usual(&["true"], json!({}), json!({ "timeOffsets": { "boottime": { "secs": i64::MIN } } }));
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(time);
+    let err = failed(&bundle.run());
+    assert!(err.contains("time offsets: boottime -9223372036854775808 s") && err.contains("(ERANGE)"), "{err}");
+    assert!(!bundle.root().join("box").exists());
+}
+
+#[test]
+fn domainname_by_its_field_and_by_its_sysctl() {
+    need_root!("domainname_by_its_field_and_by_its_sysctl");
+    let own = || std::fs::read_to_string("/proc/sys/kernel/domainname").unwrap();
+    let before = own();
+    for own_user in [false, true] {
+        for by_sysctl in [false, true] {
+            let mut bundle =
+                usual(&["cat", "/proc/sys/kernel/domainname", "/proc/sys/kernel/hostname"], json!({}), json!({}));
+            bundle.config["hostname"] = json!("ship");
+            match by_sysctl {
+                true => bundle.config["linux"]["sysctl"] = json!({ "kernel.domainname": "harbour.test" }),
+                false => bundle.config["domainname"] = json!("harbour.test"),
+            }
+            if own_user {
+                user_namespace(&mut bundle);
+            }
+            let inside = both(&mut bundle, |b| {
+                let pid = b.pid().to_string();
+                assert_eq!(host(&["nsenter", "-t", &pid, "-u", "cat", "/proc/sys/kernel/domainname"]), "harbour.test");
+            });
+            assert_eq!(inside, "harbour.test\nship\n");
+        }
+    }
+    assert_eq!(own(), before);
+    let mut bundle = usual(&["true"], json!({}), json!({ "sysctl": { "kernel/domainname": "x" } }));
+    bundle.config["domainname"] = json!("y");
+    assert!(failed(&bundle.run()).contains("domainname: \"y\": the sysctl says \"x\""));
+    let mut bundle = usual(&["true"], json!({}), json!({ "sysctl": { "kernel.domainname": "x" } }));
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "uts");
+    assert!(failed(&bundle.run()).contains("linux.sysctl.kernel.domainname: set without a UTS namespace"));
+}
+
+#[test]
+fn sysctls_in_both_forms_and_no_others() {
+    need_root!("sysctls_in_both_forms_and_no_others");
+    let sysctl = json!({
+        "net.ipv4.conf.all.forwarding": "1",
+        "net/ipv4/conf/lo/forwarding": "1",
+        "kernel.shm_rmid_forced": "1",
+        "fs/mqueue/msg_max": "7"
+    });
+    let files =
+        ["net/ipv4/conf/all/forwarding", "net/ipv4/conf/lo/forwarding", "kernel/shm_rmid_forced", "fs/mqueue/msg_max"];
+    let paths: Vec<String> = files.iter().map(|f| format!("/proc/sys/{f}")).collect();
+    let read = || paths.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect::<Vec<_>>();
+    let before = read();
+    let words: Vec<&str> = ["cat"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let inside = both(&mut usual(&words, json!({}), json!({ "sysctl": sysctl })), |_| {});
+    assert_eq!(inside, "1\n1\n1\n7\n");
+    assert_eq!(read(), before, "the host's are as they were");
+    for key in [
+        "kernel.core_pattern",
+        "kernel/core_pattern",
+        "vm.swappiness",
+        "kernel.hostname",
+        "user.max_user_namespaces",
+        // Exchanged separators, which would lead out of net/.
+        "net.//.kernel.core_pattern",
+        "net/../kernel/core_pattern",
+        "net.ipv4.//.//.kernel.core_pattern",
+        "net..kernel",
+        "net.",
+    ] {
+        let err = failed(&usual(&["true"], json!({}), json!({ "sysctl": { key: "1" } })).run());
+        assert!(err.contains("linux.sysctl") && err.contains(key), "{err}");
+    }
+    for (namespace, key) in [("network", "net.core.somaxconn"), ("ipc", "kernel.sem"), ("ipc", "fs.mqueue.msg_max")] {
+        let mut bundle = usual(&["true"], json!({}), json!({ "sysctl": { key: "1" } }));
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != namespace);
+        let err = failed(&bundle.run());
+        assert!(err.contains(key) && err.contains(&format!("without a {namespace} namespace")), "{err}");
+    }
+}
+
+#[test]
+fn a_dot_in_the_name_of_a_sysctl() {
+    need_root!("a_dot_in_the_name_of_a_sysctl");
+    // An interface with a dot in its name, made by a hook in the container's network namespace.
+    for key in ["net/ipv4/conf/v.1/forwarding", "net.ipv4.conf.v/1.forwarding"] {
+        let mut bundle =
+            usual(&["cat", "/proc/sys/net/ipv4/conf/v.1/forwarding"], json!({}), json!({ "sysctl": { key: "1" } }));
+        let script =
+            "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); nsenter -t $pid -n ip link add v.1 type veth peer name w";
+        let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+        bundle.config["hooks"] =
+            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": env }] });
+        assert_eq!(both(&mut bundle, |_| {}), "1\n", "{key}");
+    }
+}
+
+#[test]
+fn fields_of_windows_are_ignored_or_refused() {
+    for (field, value, name) in [
+        ("commandLine", json!("dir"), "process.commandLine"),
+        ("user", json!({ "uid": 0, "gid": 0, "username": "ann" }), "process.user.username"),
+    ] {
+        let mut bundle = Bundle::silent(&["true"]).policy("strict");
+        bundle.config["process"][field] = value.clone();
+        let err = failed(&bundle.run());
+        assert!(err.contains(name) && err.contains("Windows") && err.contains("unknownFields"), "{err}");
+        if is_root() {
+            ok(&with(&["true"], field, value).run());
+        } else {
+            skip("fields_of_windows_are_ignored_or_refused", "the other half needs root");
+        }
+    }
+}
+
+fn apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y'))
+}
+
+#[test]
+fn labels_without_their_lsm_are_refused() {
+    let mut seen = 0;
+    for (there, field, label, words) in [
+        (apparmor(), "apparmorProfile", "moon", ["process.apparmorProfile: moon", "AppArmor is not in force"]),
+        (
+            std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+            "selinuxLabel",
+            "a:b:c:s0",
+            ["process.selinuxLabel: a:b:c:s0", "SELinux is not in force"],
+        ),
+    ] {
+        if !there {
+            seen += 1;
+            let err = failed(&with(&["true"], field, json!(label)).run());
+            assert!(words.iter().all(|w| err.contains(w)), "{err}");
+        }
+    }
+    assert!(seen > 0, "a kernel with both in force is none that we know");
+    need_root!("labels_without_their_lsm_are_refused");
+    // What the kernel cannot do otherwise is what is asked.
+    ok(&with(&["true"], "apparmorProfile", json!("unconfined")).run());
+    ok(&usual(&["true"], json!({ "apparmorProfile": "", "selinuxLabel": "" }), json!({})).run());
+}
+
+/// A profile of AppArmor's that lets everything but one file be read; unloaded with the value.
+struct Profile(String);
+
+impl Profile {
+    fn load(name: &str) -> Profile {
+        let name = format!("stockade-{name}-{}", std::process::id());
+        let profile = Profile(name);
+        profile.parser("--replace");
+        profile
+    }
+
+    fn parser(&self, how: &str) {
+        use std::io::Write;
+        let text = format!(
+            "profile {} flags=(attach_disconnected) {{ file, network, capability, signal, ptrace, unix, deny /etc/passwd r, }}\n",
+            self.0
+        );
+        let mut child = Command::new("apparmor_parser")
+            .args([how, "--skip-cache", "--abort-on-error"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        self.parser("--remove");
+    }
+}
+
+#[test]
+fn an_apparmor_profile_confines_init_and_exec() {
+    need_root!("an_apparmor_profile_confines_init_and_exec");
+    if !apparmor() {
+        return skip("an_apparmor_profile_confines_init_and_exec", "AppArmor is not in force on this kernel");
+    }
+    let profile = Profile::load("confines");
+    let enforced = format!("{} (enforce)", profile.0);
+    for policy in ["oci", "oci with a user namespace", "strict"] {
+        let mut bundle = match policy {
+            "strict" => Bundle::silent(&[]).policy("strict"),
+            _ => usual(&[], json!({}), json!({})),
+        };
+        if policy.ends_with("namespace") {
+            user_namespace(&mut bundle);
+        }
+        bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+        bundle.config["process"]["apparmorProfile"] = json!(profile.0);
+        let out = bundle.create();
+        assert!(out.status.success(), "{policy}: {}", text(&out.stderr));
+        // It is the workload's, not ours: until the start nothing is changed but for the next execve.
+        assert_eq!(proc(&bundle, "attr/apparmor/current").trim(), "unconfined", "{policy}");
+        ok(&bundle.verb(&["start", "box"]));
+        wait_for("the execve", || proc(&bundle, "attr/apparmor/current").trim() == enforced);
+        let script = "cat /proc/self/attr/apparmor/current; cat /etc/passwd || echo denied; cat /etc/group >/dev/null && echo read";
+        let inside = text(&bundle.verb(&["exec", "box", "sh", "-c", script]).stdout);
+        assert_eq!(inside, format!("{enforced}\ndenied\nread\n"), "{policy}");
+        ok(&bundle.delete());
+    }
+    // The hooks of the container's side run before the label is set.
+    let mut bundle = with(&["cat", "/proc/self/attr/apparmor/current"], "apparmorProfile", json!(profile.0));
+    let seen = bundle.path().join("seen");
+    let script = format!("cat /proc/self/attr/apparmor/current >{}", seen.display());
+    bundle.config["hooks"] = json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }] });
+    assert_eq!(both(&mut bundle, |_| {}).trim(), enforced);
+    assert_eq!(std::fs::read_to_string(seen).unwrap().trim(), "unconfined");
+    let out = with(&["cat", "/proc/self/attr/apparmor/current"], "apparmorProfile", json!("unconfined")).run();
+    assert_eq!(ok(&out).trim(), "unconfined");
+}
+
+#[test]
+fn an_apparmor_profile_that_is_not_loaded_is_refused() {
+    need_root!("an_apparmor_profile_that_is_not_loaded_is_refused");
+    if !apparmor() {
+        return skip("an_apparmor_profile_that_is_not_loaded_is_refused", "AppArmor is not in force on this kernel");
+    }
+    for policy in ["oci", "strict"] {
+        let mut bundle = Bundle::usual(&["true"]).policy(policy);
+        bundle.config["process"]["apparmorProfile"] = json!("stockade-moon");
+        let err = failed(&bundle.run());
+        assert!(err.contains("label: AppArmor stockade-moon") && err.contains("(ENOENT)"), "{err}");
+        assert!(err.contains("apparmor_parser"), "{err}");
+        assert!(!bundle.root().join("box").exists());
+    }
+}
+
+#[test]
+fn exec_cannot_leave_the_profile_of_the_container_under_strict() {
+    need_root!("exec_cannot_leave_the_profile_of_the_container_under_strict");
+    if !apparmor() {
+        return skip(
+            "exec_cannot_leave_the_profile_of_the_container_under_strict",
+            "AppArmor is not in force on this kernel",
+        );
+    }
+    let (profile, other) = (Profile::load("leave"), Profile::load("other"));
+    for (policy, expected) in [("strict", None), ("oci", Some(&other.0))] {
+        let mut bundle = Bundle::usual(&["sleep", "1000"]).policy(policy);
+        bundle.config["process"]["apparmorProfile"] = json!(profile.0);
+        assert!(bundle.create().status.success());
+        ok(&bundle.verb(&["start", "box"]));
+        let exec = |profile: &str| {
+            let mut process = bundle.config["process"].clone();
+            process["args"] = json!(["cat", "/proc/self/attr/apparmor/current"]);
+            process["apparmorProfile"] = json!(profile);
+            let file = bundle.path().join("process.json");
+            std::fs::write(&file, process.to_string()).unwrap();
+            bundle.verb(&["exec", "--process", file.to_str().unwrap(), "box"])
+        };
+        match expected {
+            None => {
+                assert!(failed(&exec(&other.0)).contains("the container is confined by"));
+                assert_eq!(ok(&exec("unconfined")).trim(), format!("{} (enforce)", profile.0));
+            }
+            Some(other) => assert_eq!(ok(&exec(other)).trim(), format!("{other} (enforce)")),
+        }
+    }
+}
+
+/// A network namespace that stands for the host's: nothing of this is done to the real one.
+struct Net(std::process::Child);
+
+impl Net {
+    fn new() -> Net {
+        let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+        let net = Net(child);
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        wait_for("the network namespace", || {
+            std::fs::read_link(format!("/proc/{}/ns/net", net.0.id())).is_ok_and(|l| l != own)
+        });
+        net
+    }
+
+    fn runner(&self) -> Vec<String> {
+        ["nsenter", "-t", &self.0.id().to_string(), "-n"].map(str::to_owned).to_vec()
+    }
+
+    fn ip(&self, words: &[&str]) -> String {
+        let runner = self.runner();
+        let all: Vec<&str> = runner.iter().map(String::as_str).chain(["ip"]).chain(words.iter().copied()).collect();
+        host(&all)
+    }
+
+    /// A pair: `up0` with addresses, up; its other end is `peer0`.
+    fn pair(&self) {
+        self.ip(&["link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
+        for address in ["10.9.8.7/24", "10.9.8.6/32"] {
+            self.ip(&["address", "add", address, "dev", "up0"]);
+        }
+        self.ip(&["address", "add", "169.254.7.7/16", "scope", "link", "dev", "up0"]);
+        self.ip(&["-6", "address", "add", "fd00::7/64", "nodad", "noprefixroute", "dev", "up0"]);
+        self.ip(&["link", "set", "up0", "mtu", "1400", "up"]);
+        self.ip(&["link", "set", "peer0", "up"]);
+    }
+
+    fn links(&self) -> Vec<String> {
+        let text = self.ip(&["-o", "link"]);
+        let names = text.lines().map(|l| l.split([':', '@']).nth(1).unwrap().trim().to_owned());
+        names.collect()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In the network namespace of `box`.
+fn ip_inside(bundle: &Bundle, words: &[&str]) -> String {
+    let pid = bundle.pid().to_string();
+    host(&[&["nsenter", "-t", &pid, "-n", "ip"], words].concat())
+}
+
+#[test]
+fn net_devices_move_with_their_addresses() {
+    need_root!("net_devices_move_with_their_addresses");
+    for (inside, expected, own_user) in
+        [(None, "up0", false), (Some("wan0"), "wan0", true), (Some("eth%d"), "eth0", false)]
+    {
+        let net = Net::new();
+        net.pair();
+        let device = match inside {
+            Some(name) => json!({ "name": name }),
+            None => json!({}),
+        };
+        let mut bundle = usual(&["ip", "address"], json!({}), json!({ "netDevices": { "up0": device } }));
+        bundle.runner = net.runner();
+        if own_user {
+            user_namespace(&mut bundle);
+        }
+        let said = both(&mut bundle, |b| {
+            assert_eq!(net.links(), ["lo", "peer0"]);
+            let shown = ip_inside(b, &["-o", "address", "show", "dev", expected]);
+            for kept in ["inet 10.9.8.7/24 ", "inet 10.9.8.6/32 ", "inet6 fd00::7/64 scope global", "noprefixroute"] {
+                assert!(shown.contains(kept), "{kept} not in {shown}");
+            }
+            assert!(!shown.contains("169.254.7.7"), "{shown}");
+            let link = ip_inside(b, &["-o", "link", "show", "dev", expected]);
+            assert!(link.contains("mtu 1400") && link.contains(",UP"), "{link}");
+        });
+        assert!(said.contains(&format!(": {expected}")) && said.contains("10.9.8.7/24"), "{said}");
+    }
+}
+
+#[test]
+fn a_launch_that_fails_gives_net_devices_back_as_they_were() {
+    need_root!("a_launch_that_fails_gives_net_devices_back_as_they_were");
+    let moon = json!({ "createRuntime": [{ "path": "/bin/false" }] });
+    for (args, hooks, another) in [(["moon"], json!({}), false), (["true"], moon, false), (["true"], json!({}), true)] {
+        let net = Net::new();
+        net.pair();
+        let mut devices = json!({ "up0": { "name": "wan0" } });
+        if another {
+            // The second of two is not there.
+            devices["vp0"] = json!({});
+        }
+        let mut bundle = usual(&args, json!({}), json!({ "netDevices": devices }));
+        bundle.config["hooks"] = hooks;
+        bundle.runner = net.runner();
+        let before = net.ip(&["-o", "address", "show", "dev", "up0", "scope", "global"]);
+        let err = failed(&bundle.run());
+        if another {
+            assert!(err.contains("net devices: vp0") && err.contains("(ENODEV)"), "{err}");
+        }
+        assert!(net.links().contains(&"up0".to_owned()), "{:?}", net.links());
+        let numbers =
+            |text: &str| text.split_whitespace().filter(|w| w.contains('/')).map(str::to_owned).collect::<Vec<_>>();
+        let after = net.ip(&["-o", "address", "show", "dev", "up0", "scope", "global"]);
+        assert_eq!(numbers(&after), numbers(&before));
+        assert!(net.ip(&["-o", "link", "show", "dev", "up0"]).contains(",UP"), "up again");
+    }
+}
+
+#[test]
+fn net_devices_that_cannot_move_are_refused() {
+    need_root!("net_devices_that_cannot_move_are_refused");
+    let net = Net::new();
+    net.pair();
+    let run = |devices: Value, namespace: bool| {
+        let mut bundle = usual(&["true"], json!({}), json!({ "netDevices": devices }));
+        if !namespace {
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "network");
+        }
+        bundle.runner = net.runner();
+        let err = failed(&bundle.run());
+        assert!(!bundle.root().join("box").exists());
+        err
+    };
+    for (devices, namespace, words) in [
+        (json!({ "up0": {} }), false, ["linux.netDevices.up0", "without a network namespace"]),
+        (json!({ "up0": { "name": "lo" } }), true, ["net devices: up0 as lo", "(EEXIST)"]),
+        (json!({ "moon0": {} }), true, ["net devices: moon0", "(ENODEV)"]),
+        (json!({ "lo": { "name": "lo2" } }), true, ["net devices: lo as lo2", "(EINVAL)"]),
+        (json!({ "up0": { "name": "x" }, "peer0": { "name": "x" } }), true, ["linux.netDevices.up0.name", "second"]),
+        (json!({ "up0": { "name": "a/b" } }), true, ["linux.netDevices.up0.name", "a/b"]),
+        (json!({ "up0": { "name": "a%s" } }), true, ["linux.netDevices.up0.name", "a%s"]),
+        (json!({ "sixteen-letters-": {} }), true, ["linux.netDevices.sixteen-letters-", "not the name"]),
+    ] {
+        let err = run(devices, namespace);
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+    }
+    assert_eq!(net.links(), ["lo", "peer0", "up0"]);
 }

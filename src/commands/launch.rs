@@ -147,8 +147,7 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
             let console = built.console.take();
             let outcome = console::follow(&built, console, &signals, request.interactive, on_start);
             if outcome.is_err() {
-                let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
-                let _ = launch::reap(built.pid);
+                end(&built);
             }
             if !keep || outcome.is_err() {
                 entry.lock()?;
@@ -257,10 +256,18 @@ fn undo(entry: &Entry) {
     }
 }
 
-/// Kills a container whose launch failed after it was built, and removes it.
-fn abandon(built: &Built, entry: &Entry) {
+/// Kills the init of a launch that came to nothing. The host gets back what would end with it.
+fn end(built: &Built) {
     let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
     let _ = launch::reap(built.pid);
+    if let Some(devices) = &built.net_devices {
+        devices.back();
+    }
+}
+
+/// Kills a container whose launch failed after it was built, and removes it.
+fn abandon(built: &Built, entry: &Entry) {
+    end(built);
     if let Err(e) = entry.purge(None) {
         crate::log::debug(&format!("cleaning up: {e}"));
     }

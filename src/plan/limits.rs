@@ -285,6 +285,16 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
     Ok(None)
 }
 
+/// The name of a sysctl with its separators exchanged: from dots to a path and back.
+pub fn swapped(name: &str) -> String {
+    let other = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    name.chars().map(other).collect()
+}
+
 /// Sysctls of the config, namespaced ones only.
 pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.sysctl().clone()).unwrap_or_default();
@@ -293,18 +303,15 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
     for (key, mut value) in sorted {
         let field = format!("linux.sysctl.{key}");
         let bad = |why: String| Error::new("config.json", field.as_str(), why);
-        // sysctl(8) takes both forms; whichever separator comes first is the separator.
+        // sysctl.d(5) takes both forms; whichever separator comes first is the separator, and the other one stands for a
+        // dot in a name (net.ipv4.conf.eth0/1.forwarding).
         let name = match key.find(['.', '/']).map(|i| key.as_bytes()[i]) {
-            Some(b'/') => key.replace('/', "."),
+            Some(b'/') => swapped(&key),
             _ => key.clone(),
         };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
-        if name.is_empty()
-            || !name.bytes().all(plain)
-            || name.contains("..")
-            || name.starts_with('.')
-            || name.ends_with('.')
-        {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '@');
+        // After the swap: `net.//.kernel` is the path net/../kernel.
+        if swapped(&name).split('/').any(|part| matches!(part, "" | "." | "..") || !part.chars().all(plain)) {
             return Err(bad("not the name of a sysctl".into()));
         }
         if value.contains('\n') {
@@ -325,7 +332,8 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
         } else if name.starts_with("net.") {
             Ns::Network
         } else if name == "kernel.domainname" {
-            Ns::Uts
+            // The file answers EACCES in a user namespace, the system call does not: the field's step does it.
+            continue;
         } else if name == "kernel.hostname" {
             return Err(bad("use the field hostname".into()));
         } else {

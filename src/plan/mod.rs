@@ -239,8 +239,11 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if !joined.is_empty() {
         steps.push(Step::Join { namespaces: joined.clone() });
     }
-    // A cgroup namespace is rooted where the process is when it is made: under systemd that is known only later.
-    let born: Vec<Ns> = draft.ns.new.iter().copied().filter(|n| !(scoped && *n == Ns::Cgroup)).collect();
+    let offsets = time_offsets(&draft)?;
+    // A cgroup namespace is rooted where the process is when it is made: under systemd that is known only later. The
+    // offsets of a time namespace can be written only while nobody is in it.
+    let later = |n: &Ns| scoped && *n == Ns::Cgroup || !offsets.is_empty() && *n == Ns::Time;
+    let born: Vec<Ns> = draft.ns.new.iter().copied().filter(|n| !later(n)).collect();
     steps.push(Step::Clone { namespaces: born, into_cgroup: limits.path.is_some() && !scoped });
     steps.push(Step::DieWithParent);
     if !joined.is_empty() {
@@ -257,6 +260,11 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     steps.append(&mut cgroup_steps);
     steps.extend(shaping.outside);
     steps.extend(view.idmapped);
+    // Before the hooks, so that those find them there.
+    let devices = net_devices(&draft)?;
+    if !devices.is_empty() {
+        steps.push(Step::NetDevices { devices });
+    }
     for moment in [Moment::Prestart, Moment::CreateRuntime] {
         if !of(moment).is_empty() {
             steps.push(Step::Hooks { moment, hooks: of(moment) });
@@ -265,6 +273,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     steps.push(Step::Go);
 
     steps.push(Step::AwaitGo);
+    if !offsets.is_empty() {
+        steps.push(Step::TimeOffsets { offsets });
+    }
     if scoped && draft.ns.is_new(Ns::Cgroup) {
         steps.push(Step::UnshareCgroup);
     }
@@ -286,15 +297,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if let Some(name) = hostname(&mut draft)? {
         steps.push(Step::Hostname { name });
     }
-    if let Some(name) = bundle.spec.domainname() {
-        if !draft.ns.is_own(Ns::Uts) {
-            return Err(Error::new(
-                "config.json",
-                "domainname",
-                "set without a UTS namespace: it would rename the host",
-            ));
-        }
-        steps.push(Step::Domainname { name: name.clone() });
+    if let Some(name) = domainname(&draft)? {
+        steps.push(Step::Domainname { name });
     }
     if draft.ns.is_new(Ns::Network) {
         steps.push(Step::Loopback);
@@ -367,8 +371,6 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
     if let Some(l) = spec.linux() {
         missing.extend([
             ("linux.intelRdt", l.intel_rdt().is_some(), true),
-            ("linux.timeOffsets", l.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), true),
-            ("linux.netDevices", l.net_devices().as_ref().is_some_and(|o| !o.is_empty()), true),
         ]);
     }
     for (field, asked, isolates) in missing {
@@ -471,6 +473,106 @@ fn hostname(draft: &mut Draft) -> Result<Option<String>> {
             Ok(Some(id))
         }
         None => Ok(None),
+    }
+}
+
+/// `linux.netDevices`: the host's name of each, and the container's.
+fn net_devices(draft: &Draft) -> Result<Vec<(String, String)>> {
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.net_devices().clone()).unwrap_or_default();
+    let asked: std::collections::BTreeMap<_, _> = asked.into_iter().collect();
+    let mut devices: Vec<(String, String)> = Vec::new();
+    for (name, device) in asked {
+        let field = format!("linux.netDevices.{name}");
+        let inside = device.name().clone().filter(|n| !n.is_empty()).unwrap_or_else(|| name.clone());
+        // The limit is the kernel's, IFNAMSIZ.
+        let valid = |name: &str| {
+            !matches!(name, "" | "." | "..")
+                && name.len() < 16
+                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':'))
+        };
+        let template = inside.matches('%').count();
+        if !valid(&name) || name.contains('%') {
+            return Err(Error::new("config.json", field, format!("{name:?} is not the name of a network device")));
+        }
+        if !valid(&inside) || template > 1 || template == 1 && !inside.contains("%d") {
+            let why = format!("{inside:?} is not the name of a network device, nor one with %d for a number");
+            return Err(Error::new("config.json", format!("{field}.name"), why));
+        }
+        if devices.iter().any(|(_, other)| *other == inside && template == 0) {
+            return Err(Error::new("config.json", format!("{field}.name"), format!("a second device called {inside}")));
+        }
+        if draft.policy.net_devices != Above::Allow {
+            let why = "the host loses the device, and the container talks to its network";
+            return Err(draft.refuse(&field, &inside, why, "netDevices"));
+        }
+        devices.push((name, inside));
+    }
+    let Some((first, _)) = devices.first() else { return Ok(devices) };
+    let field = format!("linux.netDevices.{first}");
+    if !draft.ns.is_own(Ns::Network) {
+        return Err(Error::new(
+            "config.json",
+            field,
+            "without a network namespace of the container's own it cannot move",
+        )
+        .hint("add {\"type\": \"network\"} to linux.namespaces"));
+    }
+    if !draft.host.privileged() {
+        return Err(Error::new("config.json", field, "an ordinary user cannot move a device of the host")
+            .hint("it needs CAP_NET_ADMIN on the host"));
+    }
+    Ok(devices)
+}
+
+/// `linux.timeOffsets`, by clock: whole seconds and nanoseconds.
+fn time_offsets(draft: &Draft) -> Result<Vec<(String, i64, u32)>> {
+    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.time_offsets().clone()).unwrap_or_default();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !draft.ns.is_new(Ns::Time) {
+        let why = "without a new time namespace the clocks are those of others, and cannot be set";
+        return Err(Error::new("config.json", "linux.timeOffsets", why)
+            .hint("add {\"type\": \"time\"} to linux.namespaces; it needs Linux 5.6"));
+    }
+    let mut offsets = Vec::new();
+    for (clock, offset) in asked {
+        let field = format!("linux.timeOffsets.{clock}");
+        if !["monotonic", "boottime"].contains(&clock.as_str()) {
+            return Err(Error::new("config.json", field, "not a clock of time_namespaces(7): monotonic or boottime"));
+        }
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds >= 1_000_000_000 {
+            return Err(Error::new(
+                "config.json",
+                format!("{field}.nanosecs"),
+                format!("{nanoseconds} is a second or more"),
+            ));
+        }
+        offsets.push((clock, offset.secs().unwrap_or(0), nanoseconds));
+    }
+    offsets.sort();
+    Ok(offsets)
+}
+
+/// The field, or the sysctl of the same meaning.
+fn domainname(draft: &Draft) -> Result<Option<String>> {
+    let sysctls = draft.bundle.spec.linux().as_ref().and_then(|l| l.sysctl().as_ref());
+    let sysctl = ["kernel.domainname", "kernel/domainname"].iter().find_map(|key| sysctls?.get(*key));
+    let field = draft.bundle.spec.domainname().as_ref();
+    let (place, name) = match (field, sysctl) {
+        (None, None) => return Ok(None),
+        (Some(field), Some(sysctl)) if field != sysctl => {
+            return Err(Error::new("config.json", "domainname", format!("{field:?}: the sysctl says {sysctl:?}")));
+        }
+        (Some(name), _) => ("domainname", name),
+        (None, Some(name)) => ("linux.sysctl.kernel.domainname", name),
+    };
+    crate::bundle::validate_hostname(place, name)?;
+    match draft.ns.is_own(Ns::Uts) {
+        true => Ok(Some(name.clone())),
+        false => Err(Error::new("config.json", place, "set without a UTS namespace: it would rename the host")
+            .hint("add {\"type\": \"uts\"} to linux.namespaces")),
     }
 }
 

@@ -380,6 +380,8 @@ pub enum Step {
     /// Copy a mount into a slot with the ids of the child's user namespace, or of maps of its own.
     /// `below`: the mounts below, too.
     Idmap { slot: usize, path: HostPath, recursive: bool, attr: Attr, maps: Option<Maps>, below: bool },
+    /// Move network devices of the host: (its name, the name inside).
+    NetDevices { devices: Vec<(String, String)> },
     /// Run hooks in the runtime's namespaces.
     Hooks { moment: Moment, hooks: Vec<Hook> },
     /// Let the child go on, with the descriptors made for it.
@@ -389,6 +391,8 @@ pub enum Step {
     DieWithParent,
     /// Wait until the parent says go.
     AwaitGo,
+    /// A time namespace with these offsets: (clock, seconds, nanoseconds).
+    TimeOffsets { offsets: Vec<(String, i64, u32)> },
     /// A cgroup namespace rooted where systemd has moved us.
     UnshareCgroup,
     /// Take our place in the container that we were made in: its root, and its cgroup namespace.
@@ -515,6 +519,7 @@ impl Step {
             | Step::IoPriority { .. }
             | Step::RaiseRlimits { .. }
             | Step::Idmap { .. }
+            | Step::NetDevices { .. }
             | Step::Hooks { .. }
             | Step::Go => Actor::Parent,
             Step::Try { step, .. } => step.actor(),
@@ -545,6 +550,7 @@ impl Step {
             Step::Scope { .. } | Step::AttachScope { .. } => "systemd",
             Step::Arrive { .. } => "arrive",
             Step::LookUpUser { .. } => "user",
+            Step::TimeOffsets { .. } => "time offsets",
             Step::UnshareCgroup => "unshare",
             Step::Return { .. } => "return",
             Step::MapIds { .. } => "id maps",
@@ -553,6 +559,7 @@ impl Step {
             Step::Scheduler { .. } => "scheduler",
             Step::IoPriority { .. } => "io priority",
             Step::Idmap { .. } => "idmapped mount",
+            Step::NetDevices { .. } => "net devices",
             Step::Hooks { .. } | Step::ContainerHooks { .. } => "hooks",
             Step::Go => "go",
             Step::DieWithParent => "die with parent",
@@ -673,6 +680,13 @@ impl Step {
                 let names: Vec<String> = properties.iter().map(|(name, _)| name.clone()).collect();
                 format!("{} in {} with {}", scope.unit, scope.slice, list(&names))
             }
+            Step::TimeOffsets { offsets } => {
+                let said = offsets.iter().map(|(clock, s, ns)| match ns {
+                    0 => format!("{clock} {s} s"),
+                    ns => format!("{clock} {s} s + {ns} ns"),
+                });
+                said.collect::<Vec<_>>().join(", ")
+            }
             Step::UnshareCgroup => "a new cgroup namespace".into(),
             Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
             Step::MapIds { uids, gids, helpers, .. } => {
@@ -692,6 +706,13 @@ impl Step {
                 };
                 let deep = if *recursive && *below { " and below" } else { "" };
                 format!("{}{deep} into slot {slot} with {whose}{}", path.display(), flags(attr))
+            }
+            Step::NetDevices { devices } => {
+                let said = devices.iter().map(|(name, inside)| match name == inside {
+                    true => name.clone(),
+                    false => format!("{name} as {inside}"),
+                });
+                said.collect::<Vec<_>>().join(", ")
             }
             Step::Hooks { moment, hooks } | Step::ContainerHooks { moment, hooks } => format!(
                 "{}: {}",
@@ -822,6 +843,9 @@ impl Step {
             Step::Scope { .. } => {
                 ("systemd owns the tree; a scope needs a live process", "limits that systemd would undo")
             }
+            Step::TimeOffsets { .. } => {
+                ("written while its time namespace is new and empty; then it enters that itself", "-")
+            }
             Step::UnshareCgroup => ("its root is the scope, so only now", "the host's cgroup tree seen inside"),
             Step::Return { .. } => ("the runtime works on in its own namespaces", "-"),
             Step::MapIds { uids, gids, .. } if uids.iter().chain(gids).any(|m| m.outside == 0) => {
@@ -838,6 +862,7 @@ impl Step {
             Step::Idmap { .. } => {
                 ("files keep their owners without a chown", "a rootfs owned by host root, writable or unreadable")
             }
+            Step::NetDevices { .. } => ("the config asks for it; with their addresses, and up", "-"),
             Step::Hooks { .. } | Step::ContainerHooks { .. } => (
                 "the config asks for it; only its own environment",
                 "a hook that obeys the container's LD_PRELOAD (CVE-2025-23266)",

@@ -63,6 +63,8 @@ pub struct Policy {
     pub propagation: Above,
     /// `linux.devices` beyond the eight of the specification.
     pub devices: Above,
+    /// `linux.netDevices`: network devices of the host that are moved into the container.
+    pub net_devices: Above,
     /// Hooks of the config: each is code that runs as the runtime's user, on the host.
     pub hooks: Above,
     /// Limits for a config that sets none.

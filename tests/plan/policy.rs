@@ -18,6 +18,7 @@ const REFUSING: [&str; 16] = [
     "mounts.kernelFiles",
     "propagation",
     "devices",
+    "netDevices",
     "hooks",
     "scheduler",
     "ioPriority",
@@ -415,6 +416,14 @@ fn rules() -> Vec<Rule> {
             },
             loosened: json!({ "limits": { "cpus": 2.5 } }),
             then: |r| has(r, &["limits: ", "cpu.max=250000 100000 (2.50 CPUs)"]),
+        },
+        Rule {
+            key: "netDevices",
+            config: usual(json!({ "linux": { "netDevices": { "eth7": { "name": "up%d" } } } })),
+            host: v2,
+            strict: |r| refused(r, &["linux.netDevices.eth7", "up%d", "policy key netDevices"]),
+            loosened: json!({ "netDevices": "allow" }),
+            then: |r| has(r, &["net devices: eth7 as up%d"]),
         },
         Rule {
             key: "scheduler",
