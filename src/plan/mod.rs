@@ -369,9 +369,7 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
         ("zos", spec.zos().is_some(), true),
     ];
     if let Some(l) = spec.linux() {
-        missing.extend([
-            ("linux.intelRdt", l.intel_rdt().is_some(), true),
-        ]);
+        missing.extend([("linux.intelRdt", l.intel_rdt().is_some(), true)]);
     }
     for (field, asked, isolates) in missing {
         if !asked {
