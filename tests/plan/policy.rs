@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The keys whose ceiling is a refusal.
-const REFUSING: [&str; 16] = [
+const REFUSING: &[&str] = &[
     "namespaces.joined",
     "hostRootMapped",
     "heldIds",
