@@ -423,19 +423,10 @@ impl Child<'_> {
     /// Closes what the caller of stockade left open, now and not at the execve: until then a cwd or a program named
     /// /proc/self/fd/N would still reach it (CVE-2024-21626). What the caller preserves is handed on.
     fn close_fds(&mut self, preserve: u32) -> Result<()> {
-        let mut keep: Vec<u32> = vec![self.own.channel.fd().as_raw_fd() as u32];
-        keep.extend(self.own.gate.iter().chain(&self.own.failure).map(|f| f.as_raw_fd() as u32));
-        keep.extend(3..3 + preserve);
-        keep.sort_unstable();
-        keep.dedup();
-        let mut first = 3u32;
-        for fd in keep {
-            if fd > first {
-                sys::close_range(first, fd - 1, 0).at("close descriptors", "")?;
-            }
-            first = fd + 1;
-        }
-        sys::close_range(first, u32::MAX, 0).at("close descriptors", "")?;
+        let mut keep = vec![self.own.channel.fd().as_raw_fd()];
+        keep.extend(self.own.gate.iter().chain(&self.own.failure).map(AsRawFd::as_raw_fd));
+        keep.extend((3..3 + preserve).map(u32::cast_signed));
+        sys::close_all_but(keep).at("close descriptors", "")?;
         for n in 3..3 + preserve {
             let fd = sys::borrow(n.cast_signed());
             match nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())) {

@@ -24,7 +24,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The container that is entered.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,8 @@ pub struct Way<'a> {
     pub group: Option<&'a Group>,
     /// For the OOM killer.
     pub oom_score_adj: Option<i32>,
+    /// How many descriptors above 2 the caller hands on.
+    pub preserve_fds: u32,
 }
 
 /// Who returns from `enter`.
@@ -80,7 +82,7 @@ pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channe
         false => None,
     };
     match sys::clone3(0, None).at("setns", "bridge")? {
-        sys::Cloned::Child => match cross(target, way, theirs) {
+        sys::Cloned::Child => match cross(target, way, theirs, cgroup_namespace.as_ref()) {
             Ok(()) => Ok(Entered::Child { slots: vec![cgroup_namespace] }),
             Err(e) => {
                 let json = serde_json::to_vec(&e).unwrap_or_default();
@@ -101,7 +103,19 @@ pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channe
 }
 
 /// The bridge. Returns in the child only.
-fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel) -> Result<()> {
+fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel, cgroup_namespace: Option<&OwnedFd>) -> Result<()> {
+    // No directory of the host goes along, not even for the moment until the tail closes all.
+    let mut keep: Vec<RawFd> = vec![theirs.fd().as_raw_fd()];
+    keep.extend(cgroup_namespace.map(AsRawFd::as_raw_fd));
+    keep.extend((3..3 + way.preserve_fds).map(u32::cast_signed));
+    let until_inside: Vec<RawFd> = way
+        .group
+        .map(|g| g.fd().as_raw_fd())
+        .into_iter()
+        .chain([target.pidfd.as_raw_fd()])
+        .chain(keep.clone())
+        .collect();
+    sys::close_all_but(until_inside).at("setns", "descriptors")?;
     sys::set_parent_death_signal(nix::libc::SIGKILL).at("setns", "death signal")?;
     if let Some(value) = way.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", value.to_string()).at("oom_score_adj", value.to_string())?;
@@ -114,7 +128,7 @@ fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel) -> Result<()> {
         sys::setns(target.pidfd, mask).at("setns", names.join(" ")).map_err(not_ours)?;
     }
     match sys::clone3(sys::CLONE_PARENT, way.group.map(Group::fd)) {
-        Ok(sys::Cloned::Child) => Ok(()),
+        Ok(sys::Cloned::Child) => sys::close_all_but(keep).at("setns", "descriptors"),
         Ok(sys::Cloned::Parent { pid, pidfd }) => {
             let payload = serde_json::to_vec(&pid).unwrap_or_default();
             let sent = theirs.send(Tag::Entered, &payload, &[pidfd.as_fd()]);

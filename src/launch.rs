@@ -427,11 +427,21 @@ impl Parent {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
                 let procfs = labels.then(|| open("/proc", flags, Mode::empty())).transpose().at("label", "/proc")?;
                 let (ours, theirs) = Channel::pair()?;
-                let way = join::Way { namespaces, group: group.as_ref(), oom_score_adj: *oom_score_adj };
+                let preserve_fds = setting.plan.steps.iter().find_map(|s| match s {
+                    Step::CloseFds { preserve } => Some(*preserve),
+                    _ => None,
+                });
+                let way = join::Way {
+                    namespaces,
+                    group: group.as_ref(),
+                    oom_score_adj: *oom_score_adj,
+                    preserve_fds: preserve_fds.unwrap_or(0),
+                };
                 let entered = join::enter(&target, &way, &ours, &theirs)?;
                 match entered {
                     join::Entered::Child { slots } => {
-                        drop(ours);
+                        // The bridge has closed it.
+                        std::mem::forget(ours);
                         init::child(init::Inheritance {
                             plan: setting.plan,
                             channel: theirs,

@@ -103,6 +103,19 @@ pub fn close_range(first: u32, last: u32, flags: u32) -> Res<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// Closes every descriptor above 2 but these. For a process that does not return: values that own one are not dropped.
+pub fn close_all_but(mut keep: Vec<RawFd>) -> Res<()> {
+    keep.sort_unstable();
+    let mut first = 3u32;
+    for fd in keep.into_iter().filter(|fd| *fd > 2).map(RawFd::cast_unsigned) {
+        if fd > first {
+            close_range(first, fd - 1, 0)?;
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX, 0)
+}
+
 /// `CLOSE_RANGE_CLOEXEC`: mark instead of close.
 pub const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
 

@@ -513,6 +513,24 @@ fn nobody_inside_can_look_into_who_is_coming() {
             let number = proc_status(pid, "NSpid").and_then(|n| n.split_whitespace().last().map(str::to_owned));
             if let (true, Some(n)) = (still, number) {
                 caught += 1;
+                // From outside: it holds nothing of the host but its three, its end of the talk, and a namespace, once it
+                // has let go of the pidfd that it came by.
+                let held: Vec<(i32, String)> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+                    .unwrap()
+                    .flatten()
+                    .map(|e| {
+                        let link = std::fs::read_link(e.path()).unwrap_or_default().display().to_string();
+                        (e.file_name().to_string_lossy().parse().unwrap(), link)
+                    })
+                    .collect();
+                let fresh = held.iter().any(|(_, h)| h.ends_with("[pidfd]"));
+                for (number, held) in held.into_iter().filter(|_| !fresh) {
+                    let harmless = ["socket:", "cgroup:", "/dev/pts", "/dev/tty"];
+                    assert!(
+                        number < 3 || held == "/" || harmless.iter().any(|h| held.starts_with(h)),
+                        "{number}: {held}"
+                    );
+                }
                 let look = format!(
                     "for f in exe root cwd; do readlink /proc/{n}/$f && echo SEEN; done; for l in /proc/{n}/fd/*; do readlink $l && echo SEEN; done; \
                      cat /proc/{n}/environ && echo SEEN; cat /proc/{n}/maps && echo SEEN; head -c 1 /proc/{n}/mem && echo SEEN; true"
