@@ -346,6 +346,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_a_directory_is_no_link_and_leads_nowhere_else() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("dir/real")).unwrap();
+        std::fs::write(tmp.path().join("dir/file"), "").unwrap();
+        symlink("real", tmp.path().join("dir/link")).unwrap();
+        let dir = root(&tmp.path().join("dir"));
+        let open = |name: &str, flags| open_here(dir.as_fd(), name.as_ref(), flags);
+        assert!(open("real", OFlag::O_RDONLY | OFlag::O_DIRECTORY).is_ok());
+        assert!(open("file", OFlag::O_PATH | OFlag::O_NOFOLLOW).is_ok());
+        // Also where the caller forgets O_NOFOLLOW.
+        assert_eq!(open("link", OFlag::O_RDONLY | OFlag::O_DIRECTORY).unwrap_err(), Errno::ELOOP);
+        let proc = root(Path::new("/"));
+        assert_eq!(open_here(proc.as_fd(), "proc".as_ref(), OFlag::O_PATH).unwrap_err(), Errno::EXDEV);
+    }
+
+    #[test]
     fn missing_directories_are_made_and_a_dangling_link_is_not_followed() {
         let tmp = tempfile::tempdir().unwrap();
         let inside = tmp.path().join("root");
