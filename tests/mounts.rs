@@ -132,6 +132,9 @@ fn each_flag_does_what_its_word_says_on_a_new_file_system_and_on_a_bind() {
     ];
     let mut bundle = plain(MOUNTS);
     fs::create_dir(bundle.path().join("volume")).unwrap();
+    // The file system of the scratch directory may have flags of its own.
+    let volume = bundle.path().join("volume").display().to_string();
+    with_mounts(&mut bundle, &format!("mount -t tmpfs x {volume}"));
     for (i, (options, ..)) in table.iter().enumerate() {
         add(&mut bundle, tmpfs(&format!("/mnt/new{i}"), options));
         let all: Vec<&str> = ["bind"].iter().chain(*options).copied().collect();
@@ -801,13 +804,13 @@ fn tmpcopyup_copies_nothing_of_the_host_while_the_image_changes() {
             }
             n
         });
-        for _ in 0..30 {
-            let out = bundle.run();
+        let outs: Vec<_> = (0..30).map(|_| bundle.run()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for out in outs {
             // A directory that became a link in between is an error; a copy of the host's file is an escape.
             let lost = out.status.success() || text(&out.stderr).contains("tmpcopyup");
             assert!(lost && text(&out.stdout).is_empty(), "{out:?}");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
         swaps.join().unwrap()
     });
     assert!(swapped > 1000, "only {swapped} swaps: nothing was raced");
@@ -1056,7 +1059,7 @@ fn masked_and_read_only_paths_of_every_kind() {
     need_root!("masked_and_read_only_paths_of_every_kind");
     let mut bundle = plain(
         "cat /secret/file; cat /file; cat /link; ls -A /secret; ls /gone; echo x >/secret/new; \
-         echo x >/fixed/new; echo x >/fixed/file; echo x >/fixed/below/new; cat /fixed/file; cat /real/f",
+         echo x >/fixed/new; echo x >/fixed/file; echo x >/fixed/below/new; cat /fixed/file /fixed/below/inner; cat /real/f",
     );
     let rootfs = bundle.rootfs();
     for dir in ["secret", "fixed/below", "real"] {
@@ -1069,10 +1072,12 @@ fn masked_and_read_only_paths_of_every_kind() {
     bundle.config["linux"]["maskedPaths"] = json!(["/secret", "/file", "/gone", "/link", "/proc/kcore"]);
     bundle.config["linux"]["readonlyPaths"] = json!(["/fixed", "/also-gone"]);
     // A mount below is read-only with it.
-    add(&mut bundle, tmpfs("/fixed/below", &[]));
+    fs::create_dir(bundle.path().join("volume")).unwrap();
+    fs::write(bundle.path().join("volume/inner"), "inner\n").unwrap();
+    add(&mut bundle, bind("volume", "/fixed/below", &["bind"]));
     let out = bundle.run();
-    // Only the file in the read-only directory still speaks.
-    assert_eq!(text(&out.stdout), "fixed/file\n", "{out:?}");
+    // Only the files in the read-only directory still speak.
+    assert_eq!(text(&out.stdout), "fixed/file\ninner\n", "{out:?}");
     let err = text(&out.stderr);
     assert!(err.contains("/secret/file': No such file") && err.contains("/gone: No such file"), "{err}");
     assert_eq!(err.matches("Read-only file system").count(), 4, "{err}");
