@@ -88,6 +88,9 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     }
     if !dev_is_bound {
         view.steps.push(devices(draft, ids)?);
+    } else if draft.bundle.spec.linux().iter().any(|l| l.devices().as_ref().is_some_and(|d| !d.is_empty())) {
+        let why = "nothing is made in a /dev that is bound: it is the host's directory";
+        draft.find("host", "linux.devices", "set", "what the bound /dev has", why);
     }
     let process = draft.bundle.process();
     if process.terminal() == Some(true) {

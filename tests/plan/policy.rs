@@ -590,6 +590,18 @@ fn a_bind_cannot_call_itself_devpts_to_keep_its_devices() {
 }
 
 #[test]
+fn devices_beside_a_bound_dev_are_not_left_out_in_silence() {
+    let mounts = json!([{ "destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"] }]);
+    let device = json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229 }]);
+    let oci = Policy::load("oci").unwrap();
+    let said = |devices: &Value| {
+        let config = json!({ "mounts": mounts, "linux": { "devices": devices } });
+        has(&attempt(&("usual", config), &oci, v2()), &["finding host linux.devices", "the bound /dev has"])
+    };
+    assert!(said(&device) && !said(&json!([])));
+}
+
+#[test]
 fn a_flag_that_the_policy_wants_cannot_be_cleared_below() {
     let mounts =
         json!([{ "destination": "/data", "type": "none", "source": "volume", "options": ["rbind", "rsuid", "rdev"] }]);
