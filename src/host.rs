@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether SELinux is in force.
     pub selinux: bool,
+    /// Where resctrl is mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<PathBuf>,
     /// Whether we are in the initial user namespace.
     pub initial_userns: bool,
     /// cgroup v2 as we find it.
@@ -96,6 +99,10 @@ impl Range {
     }
 }
 
+/// Where the kernel's documentation mounts it.
+const RESCTRL: &str = "/sys/fs/resctrl";
+/// `RDTGROUP_SUPER_MAGIC` of linux/magic.h.
+const RDTGROUP_SUPER_MAGIC: FsType = FsType(0x0765_5821);
 const CAP_SETUID: u64 = 1 << 7;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
@@ -125,6 +132,7 @@ impl Host {
             caps,
             known_caps: known_caps(),
             apparmor: read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y')),
+            resctrl: statfs(RESCTRL).is_ok_and(|s| s.filesystem_type() == RDTGROUP_SUPER_MAGIC).then(|| RESCTRL.into()),
             selinux: access("/sys/fs/selinux/enforce", AccessFlags::F_OK).is_ok(),
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
             cgroup: Cgroup::read()?,

@@ -18,6 +18,7 @@
 
 pub mod netdev;
 pub mod process;
+pub mod rdt;
 
 use crate::cgroup::tree::{self, Claim};
 use crate::cgroup::{Group, device, honest};
@@ -279,6 +280,7 @@ impl Parent {
                 self.put(*slot, fd);
                 Ok(())
             }
+            Step::Rdt { rdt } => rdt::enter(rdt, &setting.plan.id, child.pid),
             Step::NetDevices { devices } => {
                 let moved = self.net_devices.insert(netdev::Moved::between(child.pid)?);
                 devices.iter().try_for_each(|(name, inside)| moved.take(name, inside))
@@ -521,6 +523,13 @@ fn cgroup_mount<'a>(setting: &Setting<'a>) -> Result<&'a Path> {
 
 fn record(setting: &Setting<'_>) -> Result<Intent> {
     let plan = setting.plan;
+    let rdt = match plan.steps.iter().find_map(|s| if let Step::Rdt { rdt } = s { Some(rdt) } else { None }) {
+        Some(rdt) => {
+            rdt::check_unused(rdt, &plan.id)?;
+            rdt::own(rdt, &plan.id)
+        }
+        None => Vec::new(),
+    };
     let mut intent = Intent {
         id: plan.id.clone(),
         runtime: ProcessId::own()?,
@@ -529,6 +538,7 @@ fn record(setting: &Setting<'_>) -> Result<Intent> {
         cgroup: None,
         ids: setting.ids,
         scratch: setting.scratch.clone(),
+        rdt,
     };
     if let Some(path) = &plan.cgroup {
         let mount = cgroup_mount(setting)?.to_owned();

@@ -95,6 +95,9 @@ pub struct Intent {
     pub ids: Option<Range>,
     /// A throwaway bundle of `sandbox`, to be removed with the container.
     pub scratch: Option<PathBuf>,
+    /// The directories of resctrl that are the container's own, the innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rdt: Vec<PathBuf>,
 }
 
 impl Intent {
@@ -627,6 +630,7 @@ impl Entry {
             }
             cgroup::tree::remove(&record.mount, &record.path, &record.made, &intent.launch())?;
         }
+        crate::launch::rdt::remove(intent.as_ref().map_or(&[], |i| &i.rdt))?;
         claims::release(&self.dir);
         match &intent {
             Some(i) if i.ids.is_some() || i.cgroup.is_some() => {

@@ -918,3 +918,25 @@ fn net_devices_that_cannot_move_are_refused() {
     }
     assert_eq!(net.links(), ["lo", "peer0", "up0"]);
 }
+
+#[test]
+fn intel_rdt_without_resctrl_or_with_a_wrong_line_is_refused() {
+    for (rdt, words) in [
+        (json!({ "closID": "../x" }), ["linux.intelRdt.closID", "../x"]),
+        (json!({ "closID": "mon_groups" }), ["linux.intelRdt.closID", "mon_groups"]),
+        (json!({ "memBwSchema": "L3:0=f" }), ["linux.intelRdt.memBwSchema", "MB:"]),
+        (json!({ "schemata": ["L3:0=f\nL3:1=f"] }), ["linux.intelRdt.schemata", "L3:0=f"]),
+    ] {
+        let err = failed(&usual(&["true"], json!({}), json!({ "intelRdt": rdt })).run());
+        assert!(words.iter().all(|w| err.contains(w)), "{err}");
+    }
+    if std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        return skip("intel_rdt_without_resctrl_or_with_a_wrong_line_is_refused", "this machine has resctrl");
+    }
+    for rdt in [json!({}), json!({ "closID": "gold", "enableCMT": true })] {
+        let bundle = usual(&["true"], json!({}), json!({ "intelRdt": rdt }));
+        let err = failed(&bundle.run());
+        assert!(err.contains("linux.intelRdt: no resctrl file system") && err.contains("mount -t resctrl"), "{err}");
+        assert!(!bundle.root().join("box").exists());
+    }
+}

@@ -82,6 +82,7 @@ fn host(choice: u8) -> Host {
         known_caps: if choice & 16 == 0 { u64::MAX } else { (1 << 38) - 1 },
         apparmor: choice & 32 == 0,
         selinux: choice & 32 != 0,
+        resctrl: (choice & 8 == 0).then(|| "/sys/fs/resctrl".into()),
         initial_userns: choice & 64 == 0,
         cgroup,
         ids: Ids {

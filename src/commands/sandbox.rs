@@ -91,6 +91,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
         cgroup: None,
         ids: None,
         scratch: Some(scratch.clone()),
+        rdt: Vec::new(),
     })?;
     std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
     write_bundle(&scratch, args, terminal)?;

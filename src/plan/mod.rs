@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod exec;
 pub mod explain;
 pub mod ids;
+pub mod lent;
 pub mod limits;
 pub mod mounts;
 pub mod options;
@@ -22,7 +23,7 @@ use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 use std::path::PathBuf;
-pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Layers, Maps, Moment, Ns, Source, Step};
+pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Layers, Maps, Moment, Ns, Rdt, Source, Step};
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -260,8 +261,11 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     steps.append(&mut cgroup_steps);
     steps.extend(shaping.outside);
     steps.extend(view.idmapped);
+    if let Some(rdt) = lent::rdt(&draft)? {
+        steps.push(Step::Rdt { rdt });
+    }
     // Before the hooks, so that those find them there.
-    let devices = net_devices(&draft)?;
+    let devices = lent::net_devices(&draft)?;
     if !devices.is_empty() {
         steps.push(Step::NetDevices { devices });
     }
@@ -347,7 +351,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     })
 }
 
-/// Fields that nobody knows, and fields that stockade knows and does not do: never skipped in silence.
+/// Fields that nobody knows, and those for other systems: never skipped in silence.
 fn refuse_unknown(draft: &mut Draft) -> Result<()> {
     let spec = &draft.bundle.spec;
     for path in draft.bundle.unknown.fields.clone() {
@@ -361,29 +365,15 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
         }
         draft.find("unknownFields", &path, "set", "ignored", "not a field of the specification as stockade knows it");
     }
-    // (field, whether it is asked, whether isolation hangs on it)
-    let mut missing: Vec<(&str, bool, bool)> = vec![
-        ("solaris", spec.solaris().is_some(), true),
-        ("windows", spec.windows().is_some(), true),
-        ("vm", spec.vm().is_some(), true),
-        ("zos", spec.zos().is_some(), true),
+    let foreign = [
+        ("solaris", spec.solaris().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("zos", spec.zos().is_some()),
     ];
-    if let Some(l) = spec.linux() {
-        missing.extend([("linux.intelRdt", l.intel_rdt().is_some(), true)]);
-    }
-    for (field, asked, isolates) in missing {
-        if !asked {
-            continue;
-        }
-        if isolates || draft.policy.unknown_fields == Above::Refuse {
-            return Err(Error::new(
-                format!("policy {}", draft.policy.name),
-                field,
-                "stockade does not implement this field yet",
-            )
+    if let Some((field, _)) = foreign.into_iter().find(|(_, asked)| *asked) {
+        return Err(Error::new("config.json", field, "stockade does not implement other systems than Linux")
             .hint("a launch without it would not be what the config asks; remove the field"));
-        }
-        draft.find("unknownFields", field, "set", "ignored", "stockade does not implement this field yet");
     }
     Ok(())
 }
@@ -472,54 +462,6 @@ fn hostname(draft: &mut Draft) -> Result<Option<String>> {
         }
         None => Ok(None),
     }
-}
-
-/// `linux.netDevices`: the host's name of each, and the container's.
-fn net_devices(draft: &Draft) -> Result<Vec<(String, String)>> {
-    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.net_devices().clone()).unwrap_or_default();
-    let asked: std::collections::BTreeMap<_, _> = asked.into_iter().collect();
-    let mut devices: Vec<(String, String)> = Vec::new();
-    for (name, device) in asked {
-        let field = format!("linux.netDevices.{name}");
-        let inside = device.name().clone().filter(|n| !n.is_empty()).unwrap_or_else(|| name.clone());
-        // The limit is the kernel's, IFNAMSIZ.
-        let valid = |name: &str| {
-            !matches!(name, "" | "." | "..")
-                && name.len() < 16
-                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':'))
-        };
-        let template = inside.matches('%').count();
-        if !valid(&name) || name.contains('%') {
-            return Err(Error::new("config.json", field, format!("{name:?} is not the name of a network device")));
-        }
-        if !valid(&inside) || template > 1 || template == 1 && !inside.contains("%d") {
-            let why = format!("{inside:?} is not the name of a network device, nor one with %d for a number");
-            return Err(Error::new("config.json", format!("{field}.name"), why));
-        }
-        if devices.iter().any(|(_, other)| *other == inside && template == 0) {
-            return Err(Error::new("config.json", format!("{field}.name"), format!("a second device called {inside}")));
-        }
-        if draft.policy.net_devices != Above::Allow {
-            let why = "the host loses the device, and the container talks to its network";
-            return Err(draft.refuse(&field, &inside, why, "netDevices"));
-        }
-        devices.push((name, inside));
-    }
-    let Some((first, _)) = devices.first() else { return Ok(devices) };
-    let field = format!("linux.netDevices.{first}");
-    if !draft.ns.is_own(Ns::Network) {
-        return Err(Error::new(
-            "config.json",
-            field,
-            "without a network namespace of the container's own it cannot move",
-        )
-        .hint("add {\"type\": \"network\"} to linux.namespaces"));
-    }
-    if !draft.host.privileged() {
-        return Err(Error::new("config.json", field, "an ordinary user cannot move a device of the host")
-            .hint("it needs CAP_NET_ADMIN on the host"));
-    }
-    Ok(devices)
 }
 
 /// `linux.timeOffsets`, by clock: whole seconds and nanoseconds.

@@ -315,6 +315,21 @@ pub struct Filter {
     pub source: Option<Box<LinuxSeccomp>>,
 }
 
+/// A class of resctrl.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rdt {
+    /// Where resctrl is mounted.
+    pub mount: PathBuf,
+    /// The class: a directory there.
+    pub class: String,
+    /// The config names it; else it is the container's own.
+    pub named: bool,
+    /// Lines for its schemata.
+    pub schemata: Vec<String>,
+    /// A monitoring group of the container's own.
+    pub monitor: bool,
+}
+
 /// Who does a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -380,6 +395,8 @@ pub enum Step {
     /// Copy a mount into a slot with the ids of the child's user namespace, or of maps of its own.
     /// `below`: the mounts below, too.
     Idmap { slot: usize, path: HostPath, recursive: bool, attr: Attr, maps: Option<Maps>, below: bool },
+    /// Put the child into a class of resctrl.
+    Rdt { rdt: Rdt },
     /// Move network devices of the host: (its name, the name inside).
     NetDevices { devices: Vec<(String, String)> },
     /// Run hooks in the runtime's namespaces.
@@ -519,6 +536,7 @@ impl Step {
             | Step::IoPriority { .. }
             | Step::RaiseRlimits { .. }
             | Step::Idmap { .. }
+            | Step::Rdt { .. }
             | Step::NetDevices { .. }
             | Step::Hooks { .. }
             | Step::Go => Actor::Parent,
@@ -559,6 +577,7 @@ impl Step {
             Step::Scheduler { .. } => "scheduler",
             Step::IoPriority { .. } => "io priority",
             Step::Idmap { .. } => "idmapped mount",
+            Step::Rdt { .. } => "resctrl",
             Step::NetDevices { .. } => "net devices",
             Step::Hooks { .. } | Step::ContainerHooks { .. } => "hooks",
             Step::Go => "go",
@@ -706,6 +725,10 @@ impl Step {
                 };
                 let deep = if *recursive && *below { " and below" } else { "" };
                 format!("{}{deep} into slot {slot} with {whose}{}", path.display(), flags(attr))
+            }
+            Step::Rdt { rdt } => {
+                let list = if rdt.schemata.is_empty() { "as it is".to_owned() } else { rdt.schemata.join(" ") };
+                format!("class {}: {list}{}", rdt.class, if rdt.monitor { ", monitored" } else { "" })
             }
             Step::NetDevices { devices } => {
                 let said = devices.iter().map(|(name, inside)| match name == inside {
@@ -862,6 +885,7 @@ impl Step {
             Step::Idmap { .. } => {
                 ("files keep their owners without a chown", "a rootfs owned by host root, writable or unreadable")
             }
+            Step::Rdt { .. } => ("the config asks for it", "-"),
             Step::NetDevices { .. } => ("the config asks for it; with their addresses, and up", "-"),
             Step::Hooks { .. } | Step::ContainerHooks { .. } => (
                 "the config asks for it; only its own environment",

@@ -65,6 +65,8 @@ pub struct Policy {
     pub devices: Above,
     /// `linux.netDevices`: network devices of the host that are moved into the container.
     pub net_devices: Above,
+    /// `linux.intelRdt`: a class of the processor's caches and memory bandwidth.
+    pub intel_rdt: Above,
     /// Hooks of the config: each is code that runs as the runtime's user, on the host.
     pub hooks: Above,
     /// Limits for a config that sets none.

@@ -65,6 +65,7 @@ pub fn v2() -> Host {
         known_caps: ALL_CAPS,
         apparmor: true,
         selinux: true,
+        resctrl: Some("/sys/fs/resctrl".into()),
         initial_userns: true,
         cgroup: Cgroup {
             disabled: false,

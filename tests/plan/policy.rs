@@ -19,6 +19,7 @@ const REFUSING: &[&str] = &[
     "propagation",
     "devices",
     "netDevices",
+    "intelRdt",
     "hooks",
     "scheduler",
     "ioPriority",
@@ -416,6 +417,16 @@ fn rules() -> Vec<Rule> {
             },
             loosened: json!({ "limits": { "cpus": 2.5 } }),
             then: |r| has(r, &["limits: ", "cpu.max=250000 100000 (2.50 CPUs)"]),
+        },
+        Rule {
+            key: "intelRdt",
+            config: usual(json!({ "linux": { "intelRdt": {
+                "closID": "gold", "l3CacheSchema": "L3:0=ff\nMB:0=10", "memBwSchema": "MB:0=20", "enableMonitoring": true
+            } } })),
+            host: v2,
+            strict: |r| refused(r, &["linux.intelRdt", "class gold", "policy key intelRdt"]),
+            loosened: json!({ "intelRdt": "allow" }),
+            then: |r| has(r, &["resctrl: class gold: L3:0=ff MB:0=20, monitored"]),
         },
         Rule {
             key: "netDevices",
