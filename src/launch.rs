@@ -250,6 +250,7 @@ impl Parent {
                         .hint("a slice of another name, or a manager that is not the one of this user")),
                 }
             }
+            Step::AttachScope { scope, below } => scope.attach(child.pid, below),
             Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } | Step::Delegate { .. } => {
                 self.before(setting, step)
             }

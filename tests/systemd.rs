@@ -151,9 +151,10 @@ fn an_exec_joins_the_scope() {
     let run = |options: &[&str]| {
         let file = b.path().join("exec.pid");
         let words = [&["exec", "--detach", "--pid-file", file.to_str().unwrap()], options, &["box", "sleep", "1001"]];
-        let null = std::process::Stdio::null;
-        let status = b.command(&words.concat()).stdout(null()).stderr(null()).status().unwrap();
-        assert!(status.success(), "{options:?}");
+        let err = b.path().join("exec.err");
+        let stderr = std::fs::File::create(&err).unwrap();
+        let status = b.command(&words.concat()).stdout(std::process::Stdio::null()).stderr(stderr).status().unwrap();
+        assert!(status.success(), "{options:?}: {}", std::fs::read_to_string(&err).unwrap());
         cgroup(std::fs::read_to_string(&file).unwrap().parse().unwrap())
     };
     assert_eq!(run(&[]), top);
