@@ -5,6 +5,7 @@
 //! `Try` step in the plan.
 
 use crate::error::{Context, Error, Result};
+use crate::namespaces::{Named, Seen};
 use crate::sys;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -43,6 +44,9 @@ pub struct Host {
     pub cgroup: Cgroup,
     /// Where ids for containers can come from.
     pub ids: Ids,
+    /// The namespaces that the bundle names by path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Named>,
 }
 
 /// cgroup v2 on this host.
@@ -137,6 +141,7 @@ impl Host {
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
             cgroup: Cgroup::read()?,
             ids: Ids::default(),
+            namespaces: Vec::new(),
         };
         if !host.privileged() {
             host.ids = Ids::of_user(uid)?;
@@ -195,6 +200,14 @@ impl Host {
         }
         if !self.ids.held.is_empty() {
             facts.push(("ids of others".to_owned(), ranges(&self.ids.held)));
+        }
+        for named in &self.namespaces {
+            let said = match &named.seen {
+                Seen::Nothing(why) => why.clone(),
+                Seen::Namespace(found) if found.ours => "our own namespace".to_owned(),
+                Seen::Namespace(found) => format!("namespace {}", found.inode),
+            };
+            facts.push(("at a path".to_owned(), format!("{}: {said}", named.path.display())));
         }
         if let Some(block) = &self.ids.block {
             facts.push(("ids for it".to_owned(), ranges(&[*block])));

@@ -1,4 +1,4 @@
-//! Do: a process of ours becomes one of a container that runs.
+//! Do: a process of ours becomes one of a container that runs, or is born into namespaces that exist.
 //!
 //! ```text
 //! runtime                      bridge                                 child (init.rs)
@@ -12,10 +12,13 @@
 //! namespace. The child is born with nothing of the host's around it but its memory, which it does not let anybody read
 //! (CVE-2016-9962), and it is inside the limited cgroup before its first instruction. The cgroup namespace comes after
 //! the cgroup: with `nsdelegate` the kernel lets nobody in from outside of it (cgroups(7)).
+//!
+//! A launch that joins namespaces by path crosses the same bridge: a user namespace has no way back, and the others that
+//! the container gets must be owned by it.
 
 use crate::cgroup::Group;
 use crate::error::{Context, Error, Result};
-use crate::plan::Ns;
+use crate::plan::{Joined, Ns};
 use crate::state::ProcessId;
 use crate::sync::{Channel, Tag};
 use crate::sys;
@@ -65,6 +68,90 @@ pub enum Entered {
     },
 }
 
+/// How a container is born into namespaces that exist.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    /// What is entered, in this order.
+    pub joins: &'a [(Joined, OwnedFd)],
+    /// CLONE_NEW* of the namespaces that are new.
+    pub flags: u64,
+    /// The cgroup to be born in.
+    pub group: Option<&'a Group>,
+    /// For the OOM killer: an ordinary user could not write it later.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A joined namespace, as errors name it.
+pub fn subject(joined: &Joined) -> String {
+    format!("{} namespace {}", joined.ns.name(), joined.path.display())
+}
+
+/// Makes the child of a launch in namespaces of others. The bridge is in the container's cgroup from its beginning: from
+/// some of these namespaces there would be no way in any more. Returns twice; `theirs` is the child's end.
+pub fn be_born(birth: &Birth<'_>, ours: &Channel, theirs: &Channel) -> Result<Entered> {
+    match sys::clone3(0, birth.group.map(Group::fd)).at("setns", "bridge")? {
+        sys::Cloned::Child => match settle(birth, theirs) {
+            Ok(()) => Ok(Entered::Child { slots: Vec::new() }),
+            Err(e) => tell_failure(theirs, &e),
+        },
+        sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
+    }
+}
+
+/// The bridge of a launch. Returns in the child only.
+fn settle(birth: &Birth<'_>, theirs: &Channel) -> Result<()> {
+    sys::set_parent_death_signal(nix::libc::SIGKILL).at("setns", "death signal")?;
+    if let Some(value) = birth.oom_score_adj {
+        std::fs::write("/proc/self/oom_score_adj", value.to_string()).at("oom_score_adj", value.to_string())?;
+    }
+    // The processes of a joined pid namespace see the child at once, and its memory is still the runtime's.
+    sys::set_dumpable(false).at("setns", "dumpable")?;
+    for (joined, fd) in birth.joins {
+        sys::setns(fd.as_fd(), joined.ns.flag()).at("setns", subject(joined)).map_err(|e| match e.errno() {
+            Some(Errno::EPERM) => e.hint("it takes CAP_SYS_ADMIN in the user namespace that owns it"),
+            Some(Errno::EINVAL) if joined.ns == Ns::Pid => e.hint("a pid namespace must lie below the runtime's own"),
+            _ => e,
+        })?;
+    }
+    match sys::clone3(sys::CLONE_PARENT | birth.flags, None) {
+        Ok(sys::Cloned::Child) => Ok(()),
+        Ok(sys::Cloned::Parent { pid, pidfd }) => tell_birth(theirs, pid, &pidfd),
+        Err(e) => Err(Error::os("clone3", "in the joined namespaces", e).hint(match e {
+            Errno::ENOMEM => "the init of the joined pid namespace is gone",
+            Errno::EAGAIN => "the limit of processes is reached: to join namespaces takes one more for a moment",
+            Errno::ENOSPC => "a limit in /proc/sys/user/max_*_namespaces is reached",
+            _ => "",
+        })),
+    }
+}
+
+/// The bridge's last word, where all went well.
+fn tell_birth(theirs: &Channel, pid: i32, pidfd: &OwnedFd) -> ! {
+    let payload = serde_json::to_vec(&pid).unwrap_or_default();
+    let sent = theirs.send(Tag::Entered, &payload, &[pidfd.as_fd()]);
+    if sent.is_err() {
+        let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+    }
+    sys::exit(i32::from(sent.is_err()))
+}
+
+/// The bridge's last word, where it did not.
+fn tell_failure(theirs: &Channel, e: &Error) -> ! {
+    let json = serde_json::to_vec(e).unwrap_or_default();
+    let _ = theirs.send(Tag::Failed, &json, &[]);
+    sys::exit(1)
+}
+
+/// What the runtime hears of the bridge, which is gone then.
+fn told_by(bridge: i32, ours: &Channel) -> Result<Entered> {
+    let told = ours.expect(Tag::Entered);
+    let _ = waitpid(Pid::from_raw(bridge), Some(WaitPidFlag::__WALL));
+    let told = told?;
+    let pid = serde_json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
+    let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
+    Ok(Entered::Parent { pid, pidfd })
+}
+
 /// Makes a child of ours inside the container. Returns twice; `theirs` is the child's end.
 pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channel) -> Result<Entered> {
     let cgroup_namespace = match way.namespaces.contains(&Ns::Cgroup) {
@@ -84,21 +171,9 @@ pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channe
     match sys::clone3(0, None).at("setns", "bridge")? {
         sys::Cloned::Child => match cross(target, way, theirs, cgroup_namespace.as_ref()) {
             Ok(()) => Ok(Entered::Child { slots: vec![cgroup_namespace] }),
-            Err(e) => {
-                let json = serde_json::to_vec(&e).unwrap_or_default();
-                let _ = theirs.send(Tag::Failed, &json, &[]);
-                sys::exit(1)
-            }
+            Err(e) => tell_failure(theirs, &e),
         },
-        sys::Cloned::Parent { pid: bridge, .. } => {
-            let told = ours.expect(Tag::Entered);
-            let _ = waitpid(Pid::from_raw(bridge), Some(WaitPidFlag::__WALL));
-            let told = told?;
-            let pid =
-                serde_json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
-            let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
-            Ok(Entered::Parent { pid, pidfd })
-        }
+        sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
     }
 }
 
@@ -129,14 +204,7 @@ fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel, cgroup_namespace:
     }
     match sys::clone3(sys::CLONE_PARENT, way.group.map(Group::fd)) {
         Ok(sys::Cloned::Child) => sys::close_all_but(keep).at("setns", "descriptors"),
-        Ok(sys::Cloned::Parent { pid, pidfd }) => {
-            let payload = serde_json::to_vec(&pid).unwrap_or_default();
-            let sent = theirs.send(Tag::Entered, &payload, &[pidfd.as_fd()]);
-            if sent.is_err() {
-                let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
-            }
-            sys::exit(i32::from(sent.is_err()))
-        }
+        Ok(sys::Cloned::Parent { pid, pidfd }) => tell_birth(theirs, pid, &pidfd),
         Err(e) => Err(Error::os("clone3", "inside the container", e).hint(match e {
             Errno::EBUSY => "the cgroup has cgroups with controllers below it, so it takes no processes itself: name one of them with --cgroup",
             Errno::ENOMEM => "the init of its pid namespace is gone",

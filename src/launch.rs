@@ -5,7 +5,7 @@
 //! Record, CloneSource, MakeCgroup, Limits,
 //! DeviceProgram, Join
 //! Clone  ------------------------------------------> DieWithParent, AwaitGo
-//! Return, MapIds, OomScoreAdj, Idmap, Hooks
+//! MapIds, OomScoreAdj, Idmap, Hooks
 //! Go     ------------------------------------------> mounts, pivot, names, limits, credentials
 //! (console to its socket) <------------------------- Console
 //! (state.json, pid file)  <------------------------- Ready
@@ -25,14 +25,13 @@ use crate::cgroup::{Group, device, honest};
 use crate::console::Signals;
 use crate::error::{Context, Error, Result};
 use crate::init;
-use crate::plan::{Actor, IdMap, Moment, Ns, Plan, Step};
+use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
 use crate::{hooks, join, mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -95,17 +94,16 @@ pub fn build(mut setting: Setting<'_>) -> Result<Built> {
         slots: Vec::new(),
         late: Vec::new(),
         cgroup: None,
-        home: Vec::new(),
+        joins: Vec::new(),
         net_devices: None,
         findings: Vec::new(),
         intent: None,
     };
     let result = parent.climb(&mut setting);
-    if result.is_err() {
-        let _ = parent.go_home();
-        if let Some(devices) = parent.net_devices.take() {
-            devices.back();
-        }
+    if result.is_err()
+        && let Some(devices) = parent.net_devices.take()
+    {
+        devices.back();
     }
     result
 }
@@ -114,7 +112,7 @@ struct Parent {
     slots: Vec<Option<OwnedFd>>,
     late: Vec<usize>,
     cgroup: Option<Group>,
-    home: Vec<(Ns, OwnedFd)>,
+    joins: Vec<(Joined, OwnedFd)>,
     net_devices: Option<netdev::Moved>,
     findings: Vec<Finding>,
     intent: Option<Intent>,
@@ -235,7 +233,6 @@ impl Parent {
 
     fn after(&mut self, setting: &mut Setting<'_>, step: &Step, child: &Child) -> Result<()> {
         match step {
-            Step::Return { .. } => self.go_home(),
             Step::Scope { scope, path, properties } => {
                 let claim = self.claim(setting)?;
                 scope.start(child.pid, &claim.launch, properties)?;
@@ -338,31 +335,19 @@ impl Parent {
         Ok(claim(setting, intent))
     }
 
-    fn join(&mut self, namespaces: &[(Ns, PathBuf)]) -> Result<()> {
-        for (ns, path) in namespaces {
-            let subject = format!("{} namespace {}", ns.name(), path.display());
-            let flag = CloneFlags::from_bits_truncate(ns.flag() as i32);
-            let own = open(
-                format!("/proc/self/ns/{}", if *ns == Ns::Pid { "pid_for_children" } else { ns.file() }).as_str(),
-                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )
-            .at("setns", &subject)?;
-            // O_NONBLOCK: a FIFO must not hang us; the type is checked by setns itself.
-            let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
-                .at("setns", &subject)?;
-            setns(&fd, flag).at("setns", &subject).map_err(|e| match e.errno() {
-                Some(Errno::EINVAL) => e.hint("the file is not a namespace of this type"),
-                _ => e,
-            })?;
-            self.home.push((*ns, own));
-        }
-        Ok(())
-    }
-
-    fn go_home(&mut self) -> Result<()> {
-        for (ns, fd) in self.home.drain(..).rev() {
-            setns(&fd, CloneFlags::from_bits_truncate(ns.flag() as i32)).at("return", ns.name())?;
+    /// Opens what is to be joined. That it is still what the plan was made for is asked of the descriptor.
+    fn join(&mut self, namespaces: &[Joined]) -> Result<()> {
+        for joined in namespaces {
+            let subject = join::subject(joined);
+            let fd = crate::namespaces::open_path(&joined.path).at("setns", &subject)?;
+            let inode = crate::namespaces::inode_of(&fd).at("setns", &subject)?;
+            if sys::ns_type(fd.as_fd()).at("setns", &subject)? != joined.ns.flag() {
+                return Err(Error::new("setns", subject, "is a namespace of another type"));
+            }
+            if joined.inode != 0 && joined.inode != inode {
+                return Err(Error::new("setns", subject, "is another namespace by now").hint("try again"));
+            }
+            self.joins.push((joined.clone(), fd));
         }
         Ok(())
     }
@@ -370,8 +355,22 @@ impl Parent {
     fn clone(&mut self, setting: &mut Setting<'_>, namespaces: &[Ns], into_cgroup: bool) -> Result<Child> {
         let (ours, theirs) = Channel::pair()?;
         let flags = namespaces.iter().fold(0, |f, n| f | n.flag());
-        let group = if into_cgroup { Some(self.group()?.fd()) } else { None };
-        match sys::clone3(flags, group) {
+        let joins = std::mem::take(&mut self.joins);
+        let group = if into_cgroup { Some(self.group()?) } else { None };
+        let cloned = if joins.is_empty() {
+            sys::clone3(flags, group.map(Group::fd))
+        } else {
+            let oom_score_adj = setting.plan.steps.iter().find_map(|s| match s {
+                Step::OomScoreAdj { value } => Some(*value),
+                _ => None,
+            });
+            let way = join::Birth { joins: &joins, flags, group, oom_score_adj };
+            Ok(match join::be_born(&way, &ours, &theirs)? {
+                join::Entered::Child { .. } => sys::Cloned::Child,
+                join::Entered::Parent { pid, pidfd } => sys::Cloned::Parent { pid, pidfd },
+            })
+        };
+        match cloned {
             Ok(sys::Cloned::Child) => {
                 // Ours alone: while the child held it too, it would wait for ever for a runtime that was killed before
                 // the child could ask to die with it.
@@ -393,7 +392,6 @@ impl Parent {
                 Ok(Child { pid, pidfd, channel: ours })
             }
             Err(e) => {
-                let _ = self.go_home();
                 let names: Vec<_> = namespaces.iter().map(|n| n.name()).collect();
                 let hint = match e {
                     Errno::ENOSPC => "a limit in /proc/sys/user/max_*_namespaces is reached",

@@ -8,7 +8,8 @@
 //!    (read)       (read)    (decide)  (decide)    (do)      (do)
 //! ```
 //!
-//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine.
+//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] those of the namespaces
+//!   that a bundle names.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
@@ -31,6 +32,7 @@ pub mod join;
 pub mod launch;
 pub mod log;
 pub mod mount;
+pub mod namespaces;
 pub mod observe;
 pub mod plan;
 pub mod policy;

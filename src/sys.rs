@@ -90,6 +90,24 @@ pub fn setns(fd: BorrowedFd<'_>, types: u64) -> Res<()> {
     check(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), types) }).map(drop)
 }
 
+/// NS_GET_NSTYPE of ioctl_ns(2): the type of a namespace, as a CLONE_NEW* flag.
+pub fn ns_type(ns: BorrowedFd<'_>) -> Res<u64> {
+    // SAFETY: the request takes no argument.
+    check(libc::c_long::from(unsafe { libc::ioctl(ns.as_raw_fd(), 0xb703) })).map(|n| n as u64)
+}
+
+/// NS_GET_USERNS of ioctl_ns(2): the user namespace that owns this one. EPERM: it lies outside of ours.
+pub fn ns_owner(ns: BorrowedFd<'_>) -> Res<OwnedFd> {
+    // SAFETY: the request takes no argument.
+    owned(libc::c_long::from(unsafe { libc::ioctl(ns.as_raw_fd(), 0xb701) }))
+}
+
+/// NS_GET_PARENT of ioctl_ns(2): the user namespace around this one. EPERM: it lies outside of ours, or there is none.
+pub fn ns_parent(ns: BorrowedFd<'_>) -> Res<OwnedFd> {
+    // SAFETY: the request takes no argument.
+    owned(libc::c_long::from(unsafe { libc::ioctl(ns.as_raw_fd(), 0xb702) }))
+}
+
 /// pidfd_send_signal(2): reaches the process that we mean, even when its number has been used again.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Res<()> {
     let info = std::ptr::null::<libc::siginfo_t>();

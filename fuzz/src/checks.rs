@@ -91,6 +91,7 @@ fn host(choice: u8) -> Host {
             sub_uids: ranges(100_000),
             sub_gids: ranges(200_000),
         },
+        namespaces: Vec::new(),
     }
 }
 

@@ -75,6 +75,7 @@ pub fn explain(global: &Global, args: &Explain) -> Result<i32> {
 pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as_json: bool) -> Result<i32> {
     state::check_id(id)?;
     let mut host = global.host()?;
+    host.namespaces = crate::namespaces::look(bundle);
     if plan::wants_ids(bundle, policy, &host) {
         host.ids.block = state::likely_ids(id)?;
     }

@@ -6,8 +6,10 @@
 
 use super::{Draft, IdMap, Ns};
 use crate::error::{Error, Result};
+use crate::namespaces::Seen;
 use crate::policy::Above;
 use oci_spec::runtime::LinuxIdMapping;
+use std::path::PathBuf;
 
 /// How many ids a container of root gets.
 pub const BLOCK: u32 = 65_536;
@@ -61,7 +63,9 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
     let linux = spec.linux().as_ref();
     let uid_maps = linux.and_then(|l| l.uid_mappings().clone()).unwrap_or_default();
     let gid_maps = linux.and_then(|l| l.gid_mappings().clone()).unwrap_or_default();
-    if !draft.ns.is_new(Ns::User) {
+    let (uid_maps, gid_maps) = (from_oci(&uid_maps), from_oci(&gid_maps));
+    let joined = draft.ns.joined(Ns::User).map(|j| j.path.clone());
+    if !draft.ns.is_own(Ns::User) {
         if !uid_maps.is_empty() || !gid_maps.is_empty() {
             return Err(Error::new("config.json", "linux.uidMappings", "maps without a new user namespace")
                 .hint("add {\"type\": \"user\"} to linux.namespaces"));
@@ -71,8 +75,11 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
     }
     let user = draft.bundle.process().user().clone();
     let mut ids = match (uid_maps.is_empty(), gid_maps.is_empty()) {
+        (uids, gids) if joined.is_some() && uids == gids => {
+            found(draft, joined.unwrap_or_default(), uid_maps, gid_maps)?
+        }
         (true, true) => invent(draft, user.uid(), user.gid())?,
-        (false, false) => given(draft, from_oci(&uid_maps), from_oci(&gid_maps))?,
+        (false, false) => given(draft, uid_maps, gid_maps)?,
         (true, false) => return Err(Error::new("config.json", "linux.uidMappings", "missing beside gidMappings")),
         (false, true) => return Err(Error::new("config.json", "linux.gidMappings", "missing beside uidMappings")),
     };
@@ -102,21 +109,56 @@ pub fn decide(draft: &mut Draft) -> Result<Ids> {
     Ok(ids)
 }
 
+/// The maps of a user namespace that is joined. Where the config has some, too, they must say the same.
+fn found(draft: &mut Draft, path: PathBuf, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
+    let field = "linux.namespaces";
+    let facts = draft.host.namespaces.iter().find(|n| n.path == path).map(|n| &n.seen);
+    let Some(maps) = facts.and_then(|seen| match seen {
+        Seen::Namespace(facts) => facts.maps.clone(),
+        Seen::Nothing(_) => None,
+    }) else {
+        let why = "the maps of this user namespace cannot be read";
+        return Err(Error::new("config.json", field, format!("{}: {why}", path.display()))
+            .hint("an ordinary user can enter only a user namespace that is its own"));
+    };
+    let lines = |list: &[(u32, u32, u32)]| -> Vec<IdMap> {
+        list.iter()
+            .map(|(inside, outside, count)| IdMap { inside: *inside, outside: *outside, count: *count })
+            .collect()
+    };
+    let there = Ids { uids: lines(&maps.uids), gids: lines(&maps.gids), setgroups: maps.setgroups, ..Ids::default() };
+    let same = |a: &[IdMap], b: &[IdMap]| a.len() == b.len() && a.iter().all(|m| b.contains(m));
+    let agrees = same(&uids, &there.uids) && same(&gids, &there.gids);
+    if !uids.is_empty() && !agrees {
+        let why = format!("not the maps of the user namespace {}, which is joined", path.display());
+        return Err(Error::new("config.json", "linux.uidMappings", why).hint("leave them out: it has its own"));
+    }
+    host_root(draft, &there.uids, field)?;
+    host_root(draft, &there.gids, field)?;
+    Ok(there)
+}
+
+/// Ids of the host's own users in a map.
+fn host_root(draft: &Draft, maps: &[IdMap], field: &str) -> Result<()> {
+    let host = draft.host;
+    // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
+    let root = host.privileged() || (host.uid == 0 && host.initial_userns);
+    let refused = root && draft.policy.host_root_mapped != Above::Allow;
+    match maps.iter().find(|m| m.outside < BLOCK).filter(|_| refused) {
+        None => Ok(()),
+        Some(map) => Err(draft.refuse(
+            field,
+            &format!("host id {} as {} inside", map.outside, map.inside),
+            "root or another user of the host would be an id of the container (65536 and above are free for it)",
+            "hostRootMapped",
+        )),
+    }
+}
+
 fn given(draft: &mut Draft, uids: Vec<IdMap>, gids: Vec<IdMap>) -> Result<Ids> {
     let host = draft.host;
-    for (field, maps) in [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)] {
-        // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
-        let root = host.privileged() || (host.uid == 0 && host.initial_userns);
-        let refused = root && draft.policy.host_root_mapped != Above::Allow;
-        if let Some(map) = maps.iter().find(|m| m.outside < BLOCK).filter(|_| refused) {
-            return Err(draft.refuse(
-                field,
-                &format!("host id {} as {} inside", map.outside, map.inside),
-                "root or another user of the host would be an id of the container (65536 and above are free for it)",
-                "hostRootMapped",
-            ));
-        }
-    }
+    host_root(draft, &uids, "linux.uidMappings")?;
+    host_root(draft, &gids, "linux.gidMappings")?;
     for (field, maps) in [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)] {
         let Some(map) = maps.iter().find(|m| host.ids.held.iter().any(|h| h.overlaps(&m.outside_range()))) else {
             continue;

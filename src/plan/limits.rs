@@ -269,7 +269,7 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
         return Ok(Some(rules));
     }
     let why = "a device program needs CAP_BPF in the initial user namespace and a cgroup v2 of our own";
-    if draft.host.initial_userns && !draft.ns.is_new(Ns::User) {
+    if draft.host.initial_userns && !draft.ns.is_own(Ns::User) {
         // Host ids are shared: mknod and an open of a raw disk would work.
         return Err(Error::new("device program", "linux.resources.devices", why)
             .hint("mount cgroup v2, or let the container have a user namespace of its own"));

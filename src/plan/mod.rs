@@ -11,6 +11,7 @@ pub mod ids;
 pub mod lent;
 pub mod limits;
 pub mod mounts;
+pub mod namespaces;
 pub mod options;
 pub mod process;
 pub mod resources;
@@ -22,8 +23,9 @@ use crate::host::{Host, Range};
 use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
-use std::path::PathBuf;
-pub use step::{Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Layers, Maps, Moment, Ns, Rdt, Source, Step};
+pub use step::{
+    Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Maps, Moment, Ns, Rdt, Source, Step,
+};
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -87,9 +89,9 @@ pub struct Plan {
     /// The scope of systemd that is that cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<crate::cgroup::systemd::Scope>,
-    /// The uid map of the new user namespace; empty without one.
+    /// The uid map of the container's user namespace; empty without one of its own.
     pub uid_map: Vec<IdMap>,
-    /// The gid map of the new user namespace.
+    /// The gid map of the same.
     pub gid_map: Vec<IdMap>,
     /// The ladder.
     pub steps: Vec<Step>,
@@ -105,8 +107,10 @@ pub struct Plan {
 pub struct Namespaces {
     /// New ones.
     pub new: Vec<Ns>,
-    /// Joined ones.
-    pub joined: Vec<(Ns, PathBuf)>,
+    /// Joined ones, in the order in which they are entered.
+    pub joined: Vec<Joined>,
+    /// Named by path, and the runtime's own: as if they were not listed, but not filled in either.
+    pub shared: Vec<Ns>,
 }
 
 impl Namespaces {
@@ -117,7 +121,18 @@ impl Namespaces {
 
     /// Whether the container has one other than the runtime's.
     pub fn is_own(&self, ns: Ns) -> bool {
-        self.is_new(ns) || self.joined.iter().any(|(n, _)| *n == ns)
+        self.is_new(ns) || self.joined(ns).is_some()
+    }
+
+    /// The joined one of this type.
+    pub fn joined(&self, ns: Ns) -> Option<&Joined> {
+        self.joined.iter().find(|j| j.ns == ns)
+    }
+
+    /// Whether the user namespace of the container, its own or the runtime's, owns the one of this type: what can be
+    /// mounted and changed there is the owner's.
+    pub fn owns(&self, ns: Ns) -> bool {
+        !self.is_own(Ns::User) || self.is_new(ns) || self.joined(ns).is_some_and(|j| j.inside)
     }
 }
 
@@ -138,6 +153,11 @@ pub struct Draft<'a> {
 }
 
 impl Draft<'_> {
+    /// Whether the policy makes a new namespace of this type for a config that lists none.
+    pub fn fills(&self, ns: Ns) -> bool {
+        self.policy.namespaces.silent.iter().any(|s| s == ns.name())
+    }
+
     /// Records what was decided beyond the config.
     pub fn find(&mut self, rule: &str, field: &str, asked: &str, given: &str, why: &str) {
         self.findings.push(finding(rule, field, asked, given, why));
@@ -190,7 +210,7 @@ fn new_user_namespace(bundle: &Bundle, policy: &Policy) -> bool {
 pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) -> Result<Plan> {
     let mut draft = Draft { bundle, policy, host, options, ns: Namespaces::default(), findings: Vec::new() };
     refuse_unknown(&mut draft)?;
-    draft.ns = namespaces(&mut draft)?;
+    draft.ns = namespaces::decide(&mut draft)?;
     let hooks = hooks(&draft)?;
     let of = |moment: Moment| hooks.iter().find(|(m, _)| *m == moment).map(|(_, h)| h.clone()).unwrap_or_default();
 
@@ -235,10 +255,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if !scoped {
         steps.append(&mut cgroup_steps);
     }
-    let mut joined = draft.ns.joined.clone();
-    joined.sort_by_key(|(ns, _)| *ns);
-    if !joined.is_empty() {
-        steps.push(Step::Join { namespaces: joined.clone() });
+    if !draft.ns.joined.is_empty() {
+        steps.push(Step::Join { namespaces: draft.ns.joined.clone() });
     }
     let offsets = time_offsets(&draft)?;
     // A cgroup namespace is rooted where the process is when it is made: under systemd that is known only later. The
@@ -247,9 +265,6 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let born: Vec<Ns> = draft.ns.new.iter().copied().filter(|n| !later(n)).collect();
     steps.push(Step::Clone { namespaces: born, into_cgroup: limits.path.is_some() && !scoped });
     steps.push(Step::DieWithParent);
-    if !joined.is_empty() {
-        steps.push(Step::Return { namespaces: joined.iter().map(|(ns, _)| *ns).collect() });
-    }
     if draft.ns.is_new(Ns::User) {
         steps.push(Step::MapIds {
             uids: ids.uids.clone(),
@@ -378,76 +393,26 @@ fn refuse_unknown(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-fn namespaces(draft: &mut Draft) -> Result<Namespaces> {
-    let mut ns = Namespaces::default();
-    let listed = draft.bundle.spec.linux().as_ref().and_then(|l| l.namespaces().clone()).unwrap_or_default();
-    for (i, entry) in listed.iter().enumerate() {
-        let kind = Ns::from_oci(entry.typ());
-        match entry.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
-            None => ns.new.push(kind),
-            Some(path) => {
-                let field = format!("linux.namespaces[{i}].path");
-                if draft.policy.namespaces.joined != Above::Allow {
-                    return Err(draft.refuse(
-                        &field,
-                        &path.display().to_string(),
-                        "a namespace of others is shared with them",
-                        "namespaces.joined",
-                    ));
-                }
-                if matches!(kind, Ns::User | Ns::Mount) {
-                    return Err(Error::new(
-                        "config.json",
-                        field,
-                        format!("joining a {} namespace is not implemented yet", kind.name()),
-                    ));
-                }
-                ns.joined.push((kind, path.clone()));
-            }
-        }
+/// A name is the UTS namespace's: of the container, and of the user namespace that it is root in.
+fn names_uts(draft: &Draft, field: &str) -> Result<()> {
+    if !draft.ns.is_own(Ns::Uts) {
+        return Err(Error::new("config.json", field, "set without a UTS namespace: it would rename the host")
+            .hint("add {\"type\": \"uts\"} to linux.namespaces"));
     }
-    let silent = &draft.policy.namespaces.silent;
-    let filled: Vec<Ns> =
-        Ns::ALL.into_iter().filter(|n| !ns.is_own(*n) && silent.iter().any(|s| s == n.name())).collect();
-    if !filled.is_empty() {
-        let names: Vec<_> = filled.iter().map(|n| n.name()).collect();
-        let given = format!("new: {}", names.join(" "));
-        let why = "what is not isolated is the host's";
-        draft.find("namespaces.silent", "linux.namespaces", "silent", &given, why);
-        ns.new.extend(filled);
-    }
-    ns.new.sort();
-    if !ns.is_new(Ns::Mount) {
+    if !draft.ns.owns(Ns::Uts) {
         return Err(Error::new(
             "config.json",
-            "linux.namespaces",
-            "no mount namespace: the root would change for the host",
+            field,
+            "the UTS namespace that is joined belongs to another user namespace",
         )
-        .hint("add {\"type\": \"mount\"}"));
+        .hint("leave the name out: it has one"));
     }
-    if !draft.host.privileged() && !ns.is_own(Ns::User) {
-        return Err(Error::new(
-            "config.json",
-            "linux.namespaces",
-            "no user namespace, and an ordinary user cannot make the others without one",
-        )
-        .hint("add {\"type\": \"user\"}, or use the policy strict, which adds it"));
-    }
-    if ns.is_new(Ns::Time) && draft.host.kernel_version() < (5, 6) {
-        ns.new.retain(|n| *n != Ns::Time);
-        draft.find("host", "linux.namespaces", "time", "the host's", "time namespaces came with Linux 5.6");
-    }
-    Ok(ns)
+    Ok(())
 }
 
 fn hostname(draft: &mut Draft) -> Result<Option<String>> {
-    let own = draft.ns.is_own(Ns::Uts);
     match draft.bundle.spec.hostname().as_deref().filter(|n| !n.is_empty()) {
-        Some(_) if !own => {
-            Err(Error::new("config.json", "hostname", "set without a UTS namespace: it would rename the host")
-                .hint("add {\"type\": \"uts\"} to linux.namespaces"))
-        }
-        Some(name) => Ok(Some(name.to_owned())),
+        Some(name) => names_uts(draft, "hostname").map(|()| Some(name.to_owned())),
         // Under a policy that invents the namespace, the host's name would still be readable in it.
         None if draft.ns.is_new(Ns::Uts) && draft.policy.namespaces.silent.iter().any(|n| n == "uts") => {
             let id = draft.options.id.get(..64).unwrap_or(&draft.options.id).to_owned();
@@ -509,11 +474,7 @@ fn domainname(draft: &Draft) -> Result<Option<String>> {
         (None, Some(name)) => ("linux.sysctl.kernel.domainname", name),
     };
     crate::bundle::validate_hostname(place, name)?;
-    match draft.ns.is_own(Ns::Uts) {
-        true => Ok(Some(name.clone())),
-        false => Err(Error::new("config.json", place, "set without a UTS namespace: it would rename the host")
-            .hint("add {\"type\": \"uts\"} to linux.namespaces")),
-    }
+    names_uts(draft, place).map(|()| Some(name.clone()))
 }
 
 fn no_user_namespaces(draft: &mut Draft) -> Result<Option<Step>> {

@@ -81,6 +81,10 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
         fill_standard(draft, &mut wishes);
     }
     harden(draft, &mut wishes)?;
+    let whole_sys = wishes.iter().any(|w| !w.bind && w.fstype == "sysfs") && !draft.ns.owns(Ns::Network);
+    let cover_cgroups = whole_sys
+        && (!draft.host.privileged() || !draft.host.initial_userns)
+        && !wishes.iter().any(|w| w.target == Path::new("/sys/fs/cgroup"));
     let dev_is_bound = wishes.iter().any(|w| w.bind && w.target == Path::new("/dev"));
     let mut late = Vec::new();
     for wish in wishes {
@@ -98,7 +102,10 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
         view.steps.push(Step::Console { uid, size: console_size(&process)?, bind: true });
     }
     view.steps.extend(late);
-    let (masked, frozen) = covered(draft);
+    let (mut masked, frozen) = covered(draft);
+    if cover_cgroups {
+        masked.push("/sys/fs/cgroup".to_owned());
+    }
     if !frozen.is_empty() {
         view.steps.push(Step::ReadonlyPaths { paths: frozen });
     }
@@ -332,7 +339,7 @@ fn idmap(draft: &Draft, index: usize, mount: &Mount, option: bool, below: bool) 
             "mounts.idmap",
         ));
     }
-    if maps.is_none() && !draft.ns.is_new(Ns::User) {
+    if maps.is_none() && !draft.ns.is_own(Ns::User) {
         return Err(Error::new("config.json", field(at), "idmap without maps needs a new user namespace")
             .hint("give uidMappings and gidMappings to the mount"));
     }
@@ -544,7 +551,7 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
     match wish.fstype.as_str() {
         "cgroup" | "cgroup2" => return cgroup(draft, &field, wish, view),
         "overlay" => return overlay(draft, &field, wish, view),
-        "sysfs" if draft.ns.is_new(Ns::User) && !draft.ns.is_new(Ns::Network) => {
+        "sysfs" if !draft.ns.owns(Ns::Network) => {
             draft.find(
                 "host",
                 &field,
@@ -554,17 +561,29 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
             );
             wish.source = "/sys".into();
             wish.ours = true;
-            wish.recursive = true;
+            // What is mounted below is not wanted: the host's cgroups, its tracing and debugging. An ordinary user cannot
+            // leave it out, so there at least the cgroups are covered.
+            wish.recursive = !draft.host.privileged() || !draft.host.initial_userns;
             wish.attr.set_below |= wish.attr.set | attr::RDONLY;
             wish.attr.set |= attr::RDONLY;
             return bind(draft, &field, wish, view);
         }
-        "proc" if draft.ns.is_new(Ns::User) && !draft.ns.is_new(Ns::Pid) => {
+        "proc" if !draft.ns.owns(Ns::Pid) => {
             return Err(Error::new(
                 "config.json",
                 field,
-                "a procfs needs a new pid namespace beside the new user namespace",
-            ));
+                "a procfs needs a pid namespace that the container's user namespace owns",
+            )
+            .hint("a new one, or join the user namespace that owns the one that is joined"));
+        }
+        "mqueue" if !draft.ns.owns(Ns::Ipc) => {
+            let why = "the ipc namespace belongs to another user namespace, so its queues cannot be mounted";
+            if !draft.policy.mounts.fill_standard {
+                return Err(Error::new("config.json", field, why)
+                    .hint("leave the mount out, or join the user namespace that owns the ipc namespace"));
+            }
+            draft.find("host", &field, "mqueue", "nothing", why);
+            return Ok(());
         }
         _ => {}
     }
@@ -755,8 +774,10 @@ fn is_rootfs(step: &Step) -> bool {
 
 /// The cgroup tree inside: cgroup2 in a cgroup namespace of its own, else a view of the host's, read-only.
 fn cgroup(draft: &mut Draft, field: &str, mut wish: Wish, view: &mut View) -> Result<()> {
-    if draft.ns.is_new(Ns::Cgroup) {
-        view.cgroup_writable |= wish.target == Path::new("/sys/fs/cgroup") && wish.attr.set & attr::RDONLY == 0;
+    if draft.ns.is_own(Ns::Cgroup) && draft.ns.owns(Ns::Cgroup) {
+        view.cgroup_writable |= draft.ns.is_new(Ns::Cgroup)
+            && wish.target == Path::new("/sys/fs/cgroup")
+            && wish.attr.set & attr::RDONLY == 0;
         view.steps.push(Step::Filesystem {
             fstype: "cgroup2".into(),
             source: "cgroup2".into(),

@@ -94,6 +94,19 @@ impl Ns {
     }
 }
 
+/// A namespace that is joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    /// Its type.
+    pub ns: Ns,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its inode when the plan was made; 0: not looked at.
+    pub inode: u64,
+    /// The user namespace that is joined, too, owns it: entered after that one, with the rights in it.
+    pub inside: bool,
+}
+
 /// A line of a uid_map or gid_map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct IdMap {
@@ -366,8 +379,8 @@ pub enum Step {
     },
     /// Give the cgroup, not its limits, to the host's uid that the workload is.
     Delegate { uid: u32 },
-    /// Enter namespaces of others, so that the clone is born in them.
-    Join { namespaces: Vec<(Ns, PathBuf)> },
+    /// Open namespaces of others, for a process between us and the child to enter, in this order.
+    Join { namespaces: Vec<Joined> },
     /// Make the child.
     Clone { namespaces: Vec<Ns>, into_cgroup: bool },
     /// Make a process inside a container that runs: in these of its namespaces and, unless it is moved there later, in
@@ -376,8 +389,6 @@ pub enum Step {
     // ---- parent, after the clone
     /// Let systemd make a scope around the child: its cgroup, relative to the mount, and the unit's properties.
     Scope { scope: systemd::Scope, path: String, properties: Vec<(String, systemd::Value)> },
-    /// Go back to our own namespaces.
-    Return { namespaces: Vec<Ns> },
     /// Let systemd move the child into a scope that exists, below it where `below` says.
     AttachScope { scope: systemd::Scope, below: String },
     /// Write uid_map and gid_map.
@@ -528,7 +539,6 @@ impl Step {
             | Step::Enter { .. }
             | Step::Scope { .. }
             | Step::AttachScope { .. }
-            | Step::Return { .. }
             | Step::MapIds { .. }
             | Step::OomScoreAdj { .. }
             | Step::CpuAffinity { .. }
@@ -570,7 +580,6 @@ impl Step {
             Step::LookUpUser { .. } => "user",
             Step::TimeOffsets { .. } => "time offsets",
             Step::UnshareCgroup => "unshare",
-            Step::Return { .. } => "return",
             Step::MapIds { .. } => "id maps",
             Step::OomScoreAdj { .. } => "oom_score_adj",
             Step::CpuAffinity { .. } => "cpu affinity",
@@ -673,7 +682,7 @@ impl Step {
             Step::Delegate { uid } => format!("owned by uid {uid}, its limits not"),
             Step::Join { namespaces } => namespaces
                 .iter()
-                .map(|(ns, path)| format!("{} {}", ns.name(), path.display()))
+                .map(|j| format!("{} {}", j.ns.name(), j.path.display()))
                 .collect::<Vec<_>>()
                 .join(", "),
             Step::Clone { namespaces, into_cgroup } => format!(
@@ -707,7 +716,6 @@ impl Step {
                 said.collect::<Vec<_>>().join(", ")
             }
             Step::UnshareCgroup => "a new cgroup namespace".into(),
-            Step::Return { namespaces } => namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
             Step::MapIds { uids, gids, helpers, .. } => {
                 let by = if *helpers { ", by newuidmap and newgidmap" } else { "" };
                 format!("{}{by}", map_words(uids, gids))
@@ -848,7 +856,10 @@ impl Step {
                 "it mounts the tree writable: cgroups of its own, inside these limits",
                 "a workload that lifts its own limits",
             ),
-            Step::Join { .. } => ("the config names namespaces that exist", "-"),
+            Step::Join { .. } => (
+                "a process between enters them, and the child is born there; the runtime stays where it is",
+                "another namespace at the same path by now; a file that is none",
+            ),
             Step::Clone { .. } => {
                 ("one call, no moment half inside", "a process seen or signalled between two unshares")
             }
@@ -870,7 +881,6 @@ impl Step {
                 ("written while its time namespace is new and empty; then it enters that itself", "-")
             }
             Step::UnshareCgroup => ("its root is the scope, so only now", "the host's cgroup tree seen inside"),
-            Step::Return { .. } => ("the runtime works on in its own namespaces", "-"),
             Step::MapIds { uids, gids, .. } if uids.iter().chain(gids).any(|m| m.outside == 0) => {
                 ("the config asks for ids that include root of the host", "-")
             }

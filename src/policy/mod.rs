@@ -97,6 +97,8 @@ pub struct Namespaces {
     pub silent: Vec<String>,
     /// Joining an existing namespace by path.
     pub joined: Above,
+    /// The same, of one that the runtime is in itself: what is shared with it is shared with the host.
+    pub host: Above,
 }
 
 /// Rules for capabilities.

@@ -78,6 +78,7 @@ pub fn v2() -> Host {
             systemd: None,
         },
         ids: Ids { block: Some(Range { start: 1_048_576, count: 65_536 }), ..Ids::default() },
+        namespaces: Vec::new(),
     }
 }
 

@@ -4,9 +4,11 @@
 use super::fixtures::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use stockade::namespaces::{Facts, Named, Seen};
 
 /// The keys whose ceiling is a refusal.
 const REFUSING: &[&str] = &[
+    "namespaces.host",
     "namespaces.joined",
     "hostRootMapped",
     "heldIds",
@@ -110,6 +112,22 @@ fn rules() -> Vec<Rule> {
             strict: |r| refused(r, &["linux.namespaces[1].path", "/run/netns/x", "namespaces.joined"]),
             loosened: json!({ "namespaces": { "joined": "allow" } }),
             then: |r| has(r, &["network /run/netns/x"]),
+        },
+        Rule {
+            key: "namespaces.host",
+            config: usual(
+                json!({ "linux": { "namespaces": [{ "type": "mount" }, { "type": "network", "path": "/proc/1/ns/net" }] } }),
+            ),
+            host: || {
+                let facts = Facts { flag: 0x4000_0000, inode: 1, ours: true, ..Facts::default() };
+                let named = Named { path: "/proc/1/ns/net".into(), seen: Seen::Namespace(facts) };
+                Host { namespaces: vec![named], ..v2() }
+            },
+            strict: |r| {
+                refused(r, &["linux.namespaces[1].path", "/proc/1/ns/net", "the runtime's own", "namespaces.host"])
+            },
+            loosened: json!({ "namespaces": { "host": "allow" } }),
+            then: |r| has(r, &["clone3: new user mount pid ipc uts cgroup time"]),
         },
         Rule {
             key: "hostRootMapped",

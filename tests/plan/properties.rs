@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 use std::path::Path;
+use stockade::namespaces::{Facts, Maps, Named, Seen};
 use stockade::policy::{Above, Profile};
 
 const SYS_ADMIN: u64 = 1 << 21;
@@ -52,7 +53,7 @@ fn namespaces() -> BoxedStrategy<Value> {
                 .iter()
                 .zip(dice)
                 .map(|(n, dice)| {
-                    if dice < 40 && !matches!(*n, "user" | "mount") {
+                    if dice < 40 {
                         json!({ "type": n, "path": format!("/proc/1/ns/{n}") })
                     } else {
                         json!({ "type": n })
@@ -343,8 +344,44 @@ fn host() -> impl Strategy<Value = Host> {
     let old = Host { kernel: "5.4.0".into(), ..v2() };
     let bare = Host { cgroup: Default::default(), ..v2() };
     let grouped = Host { groups: vec![1000, 27], ..single() };
+    // What is at the paths that the configs name: owned by the user namespace there, or by the host's.
+    let named = |owner: u64| {
+        let maps = Maps { uids: vec![(0, 700_000, 65_536)], gids: vec![(0, 700_000, 65_536)], setgroups: true };
+        let all = plan::Ns::ALL.into_iter().map(|ns| {
+            let user = ns == plan::Ns::User;
+            let facts = Facts {
+                flag: ns.flag(),
+                inode: 10 + ns.flag(),
+                ours: owner == 0 && !user,
+                owners: if user { vec![1] } else { vec![owner, 1] },
+                maps: user.then(|| maps.clone()),
+            };
+            Named { path: format!("/proc/1/ns/{}", ns.name()).into(), seen: Seen::Namespace(facts) }
+        });
+        all.collect::<Vec<_>>()
+    };
+    let inside = Host { namespaces: named(10 + plan::Ns::User.flag()), ..v2() };
+    let pod = Host { namespaces: inside.namespaces.clone(), ..rootless() };
+    let foreign = Host { namespaces: named(1), ..v2() };
+    let ours = Host { namespaces: named(0), ..v2() };
     let lacking = Host { caps: v2().caps & !(1 << 13), ..v2() };
-    select(vec![v2(), v2(), hybrid(), rootless(), rootless(), single(), nested, old, bare, grouped, lacking])
+    select(vec![
+        v2(),
+        v2(),
+        hybrid(),
+        rootless(),
+        rootless(),
+        single(),
+        nested,
+        old,
+        bare,
+        grouped,
+        lacking,
+        inside,
+        pod,
+        foreign,
+        ours,
+    ])
 }
 
 // ---- what must hold
@@ -807,7 +844,6 @@ fn the_generator_reaches_every_kind_of_step() {
         "delegate",
         "join",
         "clone",
-        "return",
         "mapIds",
         "oomScoreAdj",
         "raiseRlimits",
