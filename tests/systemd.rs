@@ -48,48 +48,261 @@ fn file(path: &str, name: &str) -> String {
     std::fs::read_to_string(format!("/sys/fs/cgroup{path}/{name}")).unwrap_or_default().trim().to_owned()
 }
 
-#[test]
-fn a_scope_with_its_limits_as_properties() {
-    let Some(user) = managed("a_scope_with_its_limits_as_properties") else { return };
-    let mut b = bundle(&["sleep", "1000"], user);
-    let slice = if user { "app.slice" } else { "machine.slice" };
-    b.config["linux"]["cgroupsPath"] = format!("{slice}:st:props").into();
-    b.config["linux"]["resources"] = json!({
-        "memory": { "limit": 67108864, "swap": 67108864 }, "pids": { "limit": 21 },
-        "cpu": { "shares": 1024, "quota": 50000, "period": 100000 }
-    });
-    if user {
-        // What a user's manager is delegated by default.
-        b.config["linux"]["resources"].as_object_mut().unwrap().remove("cpu");
+/// systemd's own copy of every limit, against the file of the cgroup.
+fn agree(user: bool, unit: &str, path: &str, all: &[(&str, &str, &str, &str)]) {
+    for (name, value, limit, content) in all {
+        assert_eq!(show(user, unit, name), *value, "{name}");
+        assert_eq!(file(path, limit), *content, "{limit}");
     }
-    ok(&b.create());
-    ok(&b.verb(&["start", "box"]));
-    let path = cgroup(b.pid());
-    assert!(path.ends_with(&format!("/{slice}/st-props.scope")), "{path}");
-    assert_eq!((file(&path, "memory.max"), file(&path, "pids.max")), ("67108864".into(), "21".into()));
-    assert_eq!(show(user, "st-props.scope", "MemoryMax"), "67108864");
-    assert_eq!(show(user, "st-props.scope", "TasksMax"), "21");
-    assert_eq!(show(user, "st-props.scope", "Delegate"), "yes");
-    if !user {
-        assert_eq!(file(&path, "cpu.max"), "50000 100000");
-        assert_eq!(show(user, "st-props.scope", "CPUQuotaPerSecUSec"), "500ms");
-        assert_eq!(show(user, "st-props.scope", "CPUWeight"), "100");
-    }
-    // An update is a property, too: a reload of systemd does not undo it.
-    ok(&b.verb(&["update", "--memory", "128m", "--pids-limit", "22", "box"]));
+}
+
+fn reload(user: bool) {
     let mut reload = Command::new("systemctl");
     if user {
         reload.arg("--user");
     }
     assert!(reload.arg("daemon-reload").status().unwrap().success());
-    assert_eq!((file(&path, "memory.max"), file(&path, "pids.max")), ("134217728".into(), "22".into()));
-    assert_eq!(show(user, "st-props.scope", "MemoryMax"), "134217728");
+}
+
+#[test]
+fn a_scope_with_its_limits_as_properties() {
+    let Some(user) = managed("a_scope_with_its_limits_as_properties") else { return };
+    let mut b = bundle(&["sleep", "1000"], user);
+    let slice = if user { "app.slice" } else { "machine.slice" };
+    let unit = "st-props.scope";
+    b.config["linux"]["cgroupsPath"] = format!("{slice}:st:props").into();
+    b.config["linux"]["resources"] = json!({
+        "memory": { "limit": 67108864, "swap": 100663296, "reservation": 33554432 }, "pids": { "limit": 21 },
+    });
+    let mut all = vec![
+        ("MemoryMax", "67108864", "memory.max", "67108864"),
+        ("MemorySwapMax", "33554432", "memory.swap.max", "33554432"),
+        ("MemoryLow", "33554432", "memory.low", "33554432"),
+        ("TasksMax", "21", "pids.max", "21"),
+    ];
+    // A user's manager is delegated memory and pids by default, and what the administrator adds.
+    let more = delegated(user, &["cpu", "cpuset", "io"]);
+    if more {
+        b.config["linux"]["resources"]["cpu"] =
+            json!({ "shares": 1024, "quota": 75000, "period": 50000, "cpus": "0-1", "mems": "0" });
+        b.config["linux"]["resources"]["blockIO"] = json!({ "weight": 750 });
+        all.extend([
+            ("CPUWeight", "100", "cpu.weight", "100"),
+            ("CPUQuotaPerSecUSec", "1.5s", "cpu.max", "75000 50000"),
+            ("CPUQuotaPeriodUSec", "50ms", "cpu.max", "75000 50000"),
+            ("AllowedCPUs", "0-1", "cpuset.cpus", "0-1"),
+            ("AllowedMemoryNodes", "0", "cpuset.mems", "0"),
+            ("IOWeight", "7475", "io.weight", "default 7475"),
+        ]);
+    } else {
+        skip("a_scope_with_its_limits_as_properties, cpu cpuset io", "not delegated to this user's manager");
+    }
+    b.config["annotations"] = json!({ "org.systemd.property.CollectMode": "'inactive-or-failed'" });
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let path = cgroup(b.pid());
+    assert!(path.ends_with(&format!("/{slice}/{unit}")), "{path}");
+    agree(user, unit, &path, &all);
+    assert_eq!(show(user, unit, "Delegate"), "yes");
+    assert_eq!(show(user, unit, "CollectMode"), "inactive-or-failed");
+    reload(user);
+    agree(user, unit, &path, &all);
+
+    // An update is a property, too: a reload of systemd does not undo it.
+    ok(&b.verb(&[
+        "update",
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "128m",
+        "--memory-reservation",
+        "16m",
+        "--pids",
+        "22",
+        "box",
+    ]));
+    let mut all = vec![
+        ("MemoryMax", "134217728", "memory.max", "134217728"),
+        ("MemorySwapMax", "0", "memory.swap.max", "0"),
+        ("MemoryLow", "16777216", "memory.low", "16777216"),
+        ("TasksMax", "22", "pids.max", "22"),
+    ];
+    if more {
+        // A quota alone is of the period that it has.
+        ok(&b.verb(&["update", "--cpu-quota", "25000", "--cpu-share", "2048", "--cpuset-cpus", "0", "box"]));
+        all.extend([
+            ("CPUQuotaPerSecUSec", "500ms", "cpu.max", "25000 50000"),
+            ("CPUQuotaPeriodUSec", "50ms", "cpu.max", "25000 50000"),
+            ("CPUWeight", "174", "cpu.weight", "174"),
+            ("AllowedCPUs", "0", "cpuset.cpus", "0"),
+        ]);
+    }
+    agree(user, unit, &path, &all);
+    reload(user);
+    agree(user, unit, &path, &all);
+    // A limit that is lifted is lifted there as well.
+    ok(&b.verb(&["update", "--memory=-1", "--memory-swap=-1", "--pids-limit=-1", "box"]));
+    agree(
+        user,
+        unit,
+        &path,
+        &[("MemoryMax", "infinity", "memory.max", "max"), ("TasksMax", "infinity", "pids.max", "max")],
+    );
     // Pause, resume and delete work on a scope as on any cgroup.
     ok(&b.verb(&["pause", "box"]));
     assert_eq!(b.state()["status"], "paused");
+    ok(&b.verb(&["resume", "box"]));
+    ok(&b.verb(&["pause", "box"]));
     ok(&b.verb(&["delete", "--force", "box"]));
-    assert_eq!(show(user, "st-props.scope", "LoadState"), "not-found");
+    assert_eq!(show(user, unit, "LoadState"), "not-found");
     assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{path}")).exists());
+}
+
+/// Whether the manager has these controllers to give.
+fn delegated(user: bool, wanted: &[&str]) -> bool {
+    let base = if user {
+        let uid = nix::unistd::geteuid();
+        format!("/user.slice/user-{uid}.slice/user@{uid}.service")
+    } else {
+        String::new()
+    };
+    let have = file(&base, "cgroup.controllers");
+    wanted.iter().all(|w| have.split_whitespace().any(|h| h == *w))
+}
+
+#[test]
+fn the_promises_of_limits_hold_in_a_scope() {
+    let Some(user) = managed("the_promises_of_limits_hold_in_a_scope") else { return };
+    // Processes: a shell that forks until it may not; events and ps count what is there.
+    let mut b = bundle(&["sh", "-c", "for i in $(seq 20); do sleep 1000 & done; wait"], user);
+    b.config["linux"]["cgroupsPath"] = "::forks".into();
+    b.config["linux"]["resources"] = json!({ "pids": { "limit": 8 } });
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let path = cgroup(b.pid());
+    wait_for("a fork that fails", || file(&path, "pids.events") != "max 0");
+    let pids: Vec<i32> = serde_json::from_str(&ok(&b.verb(&["ps", "--format", "json", "box"]))).unwrap();
+    let inside: Vec<i32> = file(&path, "cgroup.procs").lines().map(|l| l.parse().unwrap()).collect();
+    assert!(inside.len() <= 8 && pids.iter().all(|p| inside.contains(p)), "{pids:?} {inside:?}");
+    let stats: serde_json::Value = serde_json::from_str(&ok(&b.verb(&["events", "--stats", "box"]))).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], 8, "{stats}");
+    ok(&b.verb(&["pause", "box"]));
+    assert_eq!(b.state()["status"], "paused");
+    ok(&b.verb(&["resume", "box"]));
+    ok(&b.verb(&["kill", "--all", "box", "KILL"]));
+    wait_for("stopped", || b.state()["status"] == "stopped");
+    ok(&b.verb(&["delete", "box"]));
+    assert_eq!(show(user, "forks.scope", "LoadState"), "not-found");
+
+    // Memory: who wants more is killed, inside, and events tells.
+    let script = "while [ ! -e /dev/shm/go ]; do usleep 10000; done; head -c 100m /dev/zero | tail -n 1; sleep 1000";
+    let mut b = bundle(&["sh", "-c", script], user);
+    b.config["linux"]["cgroupsPath"] = "::hungry".into();
+    b.config["linux"]["resources"] = json!({ "memory": { "limit": 33554432, "swap": 33554432 } });
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let path = cgroup(b.pid());
+    let mut stream =
+        b.command(&["events", "--interval", "1h", "box"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let monitor = format!("/proc/{}/syscall", stream.id());
+    wait_for("the monitor waits", || std::fs::read_to_string(&monitor).is_ok_and(|w| w.starts_with("7 ")));
+    std::fs::write(format!("/proc/{}/root/dev/shm/go", b.pid()), "").unwrap();
+    use std::io::BufRead;
+    let mut lines = std::io::BufReader::new(stream.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), r#"{"type":"oom","id":"box"}"#);
+    assert!(file(&path, "memory.events").lines().any(|l| l == "oom_kill 1"), "{}", file(&path, "memory.events"));
+    ok(&b.delete());
+    wait_for("the stream ends", || stream.try_wait().unwrap().is_some());
+    assert_eq!(show(user, "hungry.scope", "LoadState"), "not-found");
+
+    // CPU: half of one.
+    if !delegated(user, &["cpu"]) {
+        return skip("the_promises_of_limits_hold_in_a_scope, cpu", "not delegated to this user's manager");
+    }
+    let mut b = bundle(&["sh", "-c", "while :; do :; done"], user);
+    b.config["linux"]["cgroupsPath"] = "::busy".into();
+    b.config["linux"]["resources"] = json!({ "cpu": { "quota": 50000, "period": 100000 } });
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let path = cgroup(b.pid());
+    let used = || {
+        let text = file(&path, "cpu.stat");
+        text.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse::<f64>().ok()).unwrap()
+    };
+    wait_for("it is throttled", || !file(&path, "cpu.stat").contains("nr_throttled 0"));
+    let (began, before) = (std::time::Instant::now(), used());
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let share = (used() - before) / began.elapsed().as_micros() as f64;
+    // Another test may be running: what is promised is the ceiling.
+    assert!((0.1..=0.55).contains(&share), "half a CPU was given, {share:.3} used");
+    ok(&b.delete());
+}
+
+#[test]
+fn twenty_scopes_freeze_die_and_go() {
+    let Some(user) = managed("twenty_scopes_freeze_die_and_go") else { return };
+    let b = bundle(&["sleep", "1000"], user);
+    b.write();
+    let dir = b.path().display().to_string();
+    let ids: Vec<String> = (0..20).map(|n| format!("many{n}")).collect();
+    let all = |verb: &[&str]| {
+        let start = |id: &String| {
+            let words: Vec<&str> = verb.iter().copied().chain([id.as_str()]).collect();
+            let err = std::fs::File::create(b.path().join(format!("{id}.err"))).unwrap();
+            b.command(&words).stdout(std::process::Stdio::null()).stderr(err).spawn().unwrap()
+        };
+        for (mut child, id) in ids.iter().map(start).collect::<Vec<_>>().into_iter().zip(&ids) {
+            let done = child.wait().unwrap().success();
+            assert!(done, "{verb:?} {id}: {}", std::fs::read_to_string(b.path().join(format!("{id}.err"))).unwrap());
+        }
+    };
+    all(&["run", "--detach", "--bundle", &dir]);
+    let loaded =
+        || ids.iter().filter(|id| show(user, &format!("stockade-{id}.scope"), "LoadState") == "loaded").count();
+    assert_eq!(loaded(), 20);
+    all(&["pause"]);
+    all(&["delete", "--force"]);
+    assert_eq!(loaded(), 0);
+    assert_eq!(ok(&b.verb(&["list", "--quiet"])), "");
+}
+
+#[test]
+fn a_unit_of_somebody_else_is_never_stopped() {
+    let Some(user) = managed("a_unit_of_somebody_else_is_never_stopped") else { return };
+    // Names of units are global: this one lies in another slice, so its cgroup is not where ours would be.
+    let other = "stk-other.scope";
+    let mut command = Command::new("systemd-run");
+    if user {
+        command.arg("--user");
+    }
+    let slice = if user { "app.slice" } else { "machine.slice" };
+    let mut owner = command
+        .args(["--scope", "--unit", other, "--slice", slice, "--quiet", "sleep", "1000"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the other's unit", || show(user, other, "ActiveState") == "active");
+    let mut b = bundle(&["true"], user);
+    b.config["linux"]["cgroupsPath"] = "::stk-other".into();
+    let e = failed(&b.run());
+    assert!(e.contains(other) && e.contains("UnitExists") && e.contains("hint:"), "{e}");
+    assert!(!b.root().join("box").exists());
+    assert_eq!(show(user, other, "ActiveState"), "active", "the refused launch stopped it");
+    assert!(owner.try_wait().unwrap().is_none());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+#[test]
+fn a_property_beyond_the_list_is_refused() {
+    let Some(user) = managed("a_property_beyond_the_list_is_refused") else { return };
+    let mark = format!("/tmp/stk-property-{}", std::process::id());
+    let mut b = bundle(&["true"], user);
+    b.config["annotations"] =
+        json!({ "org.systemd.property.ExecStopPost": format!("[('/usr/bin/touch', ['touch', '{mark}'], false)]") });
+    let e = failed(&b.run());
+    assert!(e.contains("org.systemd.property.ExecStopPost") && e.contains("not a property"), "{e}");
+    assert!(!b.root().join("box").exists() && !std::path::Path::new(&mark).exists());
 }
 
 #[test]

@@ -158,6 +158,10 @@ impl Body {
                         body.signature("s");
                         body.string(s);
                     }
+                    Value::Names(names) => {
+                        body.signature("as");
+                        body.array(4, |b| names.iter().for_each(|n| b.string(n)));
+                    }
                     Value::Pids(pids) => {
                         body.signature("au");
                         body.array(4, |b| pids.iter().for_each(|p| b.u32(*p)));

@@ -29,6 +29,8 @@ pub enum Value {
     Number(u64),
     /// `s`
     Text(String),
+    /// `as`
+    Names(Vec<String>),
     /// `au`
     Pids(Vec<u32>),
     /// `ay`, a bit mask of CPUs or memory nodes

@@ -16,6 +16,7 @@ pub mod options;
 pub mod process;
 pub mod resources;
 pub mod step;
+pub mod unit;
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
@@ -226,11 +227,13 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
 
     let mut steps = vec![Step::Record];
     steps.extend(view.sources);
+    let mut properties = limits.properties();
+    properties.extend(unit::properties(&mut draft)?);
     // A scope of systemd needs a live process, so then all of this comes after the clone.
     let mut cgroup_steps = Vec::new();
     if let Some(path) = &limits.path {
         cgroup_steps.push(match &limits.scope {
-            Some(scope) => Step::Scope { scope: scope.clone(), path: path.clone(), properties: limits.properties() },
+            Some(scope) => Step::Scope { scope: scope.clone(), path: path.clone(), properties },
             None => {
                 let controllers = limits.controllers.clone();
                 let counted = host.cgroup.controllers.iter().filter(|c| !controllers.contains(c)).cloned().collect();

@@ -79,6 +79,8 @@ pub struct Policy {
     pub io_priority: Above,
     /// Labels of AppArmor and SELinux.
     pub lsm: Lsm,
+    /// Properties of the container's systemd unit that an annotation may set (`org.systemd.property.NAME`).
+    pub unit_properties: Vec<String>,
     /// rlimits for a config that does not name them: name -> [soft, hard].
     pub rlimits: BTreeMap<String, [u64; 2]>,
     /// A new session keyring (keyrings(7)): keyrings are not namespaced.
@@ -276,6 +278,11 @@ impl Policy {
         for cap in self.capabilities.ceiling.iter().flatten() {
             if format!("CAP_{}", cap.trim_start_matches("CAP_")).parse::<caps::Capability>().is_err() {
                 return wrong("capabilities.ceiling", format!("{cap:?} is not a capability"));
+            }
+        }
+        for name in &self.unit_properties {
+            if !crate::plan::unit::KNOWN.iter().any(|(known, _)| known == name) {
+                return wrong("unitProperties", format!("{name:?} is not a property that stockade sets"));
             }
         }
         for (limit, [soft, hard]) in &self.rlimits {

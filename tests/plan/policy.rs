@@ -23,6 +23,7 @@ const REFUSING: &[&str] = &[
     "netDevices",
     "intelRdt",
     "hooks",
+    "unitProperties",
     "scheduler",
     "ioPriority",
     "lsm.selinuxLabel",
@@ -407,6 +408,14 @@ fn rules() -> Vec<Rule> {
             },
         },
         Rule {
+            key: "unitProperties",
+            config: usual(json!({ "annotations": { "org.systemd.property.After": "['sysinit.target']" } })),
+            host: managed,
+            strict: |r| refused(r, &["annotations.org.systemd.property.After", "unitProperties"]),
+            loosened: json!({ "unitProperties": ["After"] }),
+            then: |r| has(r, &["systemd: stockade-box.scope in system.slice", "After"]),
+        },
+        Rule {
             key: "limits.memory",
             config: silent(),
             host: v2,
@@ -593,6 +602,52 @@ fn a_refusal_names_the_policy_and_the_way_out() {
         assert!(error.starts_with("policy strict: "), "{error}");
         assert!(error.contains("; hint: ") && error.contains("--policy") && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_property_that_runs_a_program_exists_under_no_policy() {
+    let with = |name: &str, value: &str| {
+        let config = usual_with(json!({ "annotations": { format!("org.systemd.property.{name}"): value } }));
+        attempt(&config, &Policy::load("oci").unwrap(), managed())
+    };
+    for name in ["ExecStopPost", "ExecStart", "RootDirectory", "Slice", "Delegate", "PIDs", "MemoryMax", "User", ""] {
+        let r = with(name, "'x'");
+        assert!(
+            refused(&r, &["annotations.org.systemd.property.", "not a property that a bundle may set"]),
+            "{name}: {r:?}"
+        );
+    }
+    // No operator can name one either.
+    let e = Policy::from_json(r#"{"extends":"strict","unitProperties":["ExecStopPost"]}"#, "mine.json").unwrap_err();
+    assert!(e.to_string().contains("unitProperties") && e.to_string().contains("ExecStopPost"), "{e}");
+    // What CRI-O sends.
+    for (name, value) in [
+        ("CollectMode", "'inactive-or-failed'"),
+        ("TimeoutStopUSec", "uint64 10000000"),
+        ("TimeoutStopSec", "10"),
+        ("DefaultDependencies", "true"),
+        ("After", "['crio.service']"),
+    ] {
+        let r = with(name, value);
+        assert!(has(&r, &["systemd: ", &name.replace("StopSec", "StopUSec")]), "{name}: {r:?}");
+    }
+    assert!(refused(&with("TimeoutStopUSec", "'x'"), &["not a value of TimeoutStopUSec"]));
+    // Without a unit it is nothing, and said.
+    let config = usual_with(json!({ "annotations": { "org.systemd.property.CollectMode": "'inactive'" } }));
+    let r = attempt(&config, &Policy::load("strict").unwrap(), v2());
+    assert!(has(&r, &["finding host annotations.org.systemd.property.CollectMode", "-> nothing"]), "{r:?}");
+}
+
+fn usual_with(more: Value) -> (&'static str, Value) {
+    ("usual", more)
+}
+
+/// A host whose systemd makes the cgroup.
+fn managed() -> Host {
+    let mut host = v2();
+    host.cgroup.systemd = Some(false);
+    host.cgroup.base = "/".into();
+    host
 }
 
 #[test]
