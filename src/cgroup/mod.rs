@@ -130,7 +130,8 @@ impl Group {
     /// SIGKILL to everything in it and below, also to what is being forked meanwhile.
     pub fn kill(&self) -> Result<()> {
         match write_file(self.fd(), "cgroup.kill", "1") {
-            Ok(()) => Ok(()),
+            // ENODEV: it was removed meanwhile; systemd does so when the last process of a scope ends.
+            Ok(()) | Err(Errno::ENODEV) => Ok(()),
             // cgroup.kill came with Linux 5.14.
             Err(Errno::ENOENT) => {
                 for pid in self.processes()? {
@@ -145,8 +146,11 @@ impl Group {
     /// Waits until `cgroup.events` says so; the kernel tells by an event.
     fn wait_event(&self, line: &str, within: Duration) -> Result<bool> {
         let subject = format!("{}/cgroup.events", self.path);
-        let events = openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .at("cgroup", &subject)?;
+        let events = match openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            // The cgroup was removed meanwhile.
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(line == EMPTY),
+            other => other.at("cgroup", &subject)?,
+        };
         let end = Instant::now() + within;
         loop {
             let mut buffer = [0u8; 256];
