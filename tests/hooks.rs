@@ -258,7 +258,8 @@ fn a_hook_dies_with_a_runtime_that_is_killed() {
             });
             all.count()
         };
-        assert_eq!(hooks(), 1, "{moment}");
+        // Its sleep has the same arguments until it is one.
+        assert!(hooks() >= 1, "{moment}");
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for("the end of the hook", || hooks() == 0);
