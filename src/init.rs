@@ -21,8 +21,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, umask};
 use nix::unistd::{
-    AccessFlags, Gid, Uid, chdir, faccessat, fchdir, getpid, pivot_root, read, setgroups, sethostname, setresgid,
-    setresuid, setsid, write,
+    AccessFlags, Gid, Uid, chdir, faccessat, fchdir, pivot_root, read, setgroups, sethostname, setresgid, setresuid,
+    setsid, write,
 };
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -36,8 +36,8 @@ pub struct Inheritance<'a> {
     pub channel: Channel,
     /// Detached mounts, by slot.
     pub slots: Vec<Option<OwnedFd>>,
-    /// The runtime's own procfs, for a process that joins a container: a new one it could not mount there.
-    pub procfs: Option<OwnedFd>,
+    /// It joins a container, and the runtime opened what it could of the files of `process::labels`, from slot 1 on.
+    pub joins: bool,
     /// The gate of `create`.
     pub gate: Option<OwnedFd>,
     /// Where to write a failure after the commit.
@@ -240,10 +240,16 @@ impl Child<'_> {
             }
             Step::Label { apparmor, selinux } => {
                 let (apparmor, selinux) = (apparmor.as_deref(), selinux.as_deref());
-                match self.own.procfs.take() {
-                    Some(runtimes) => process::label(runtimes.as_fd(), self.host_pid, apparmor, selinux),
-                    None => process::label(self.procfs()?, getpid().as_raw(), apparmor, selinux),
+                for (slot, (file, text)) in (1..).zip(process::labels(apparmor, selinux)) {
+                    let Some(text) = text else { continue };
+                    let opened = if self.own.joins { self.take(slot).ok() } else { None };
+                    let fd = match opened {
+                        Some(fd) => Ok(fd),
+                        None => process::open_label(self.procfs()?, file),
+                    };
+                    process::label(fd, &text).map_err(|e| process::label_error(e, &text))?;
                 }
+                Ok(())
             }
             Step::CloseFds { preserve } => self.close_fds(*preserve),
             Step::Bounding { keep, .. } => drop_bounding(*keep),

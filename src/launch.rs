@@ -288,6 +288,9 @@ impl Parent {
                 hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), setting.signals)
             }
             Step::Go => {
+                if setting.target.is_some() {
+                    self.open_labels(setting.plan, child.pid)?;
+                }
                 // createContainer hooks may run from here on.
                 setting.hooked.set(true);
                 let fds: Vec<BorrowedFd<'_>> =
@@ -308,6 +311,27 @@ impl Parent {
             Step::Skip => Ok(()),
             other => Err(Error::new("launch", other.name(), "is not a step after the clone")),
         }
+    }
+
+    /// For a process that joins a container, where it may be unable to mount a procfs of its own; and no directory of the
+    /// host's is to go in with it. An ordinary user cannot open these files of a process that is not dumpable.
+    fn open_labels(&mut self, plan: &Plan, pid: i32) -> Result<()> {
+        for step in &plan.steps {
+            let Step::Label { apparmor, selinux } = step else { continue };
+            let labels = init::process::labels(apparmor.as_deref(), selinux.as_deref());
+            for (slot, (file, _)) in (1..).zip(labels).filter(|(_, (_, text))| text.is_some()) {
+                let path = format!("/proc/{pid}/attr/{file}");
+                match open(path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+                    Ok(fd) => {
+                        self.late.push(slot);
+                        self.put(slot, fd);
+                    }
+                    Err(Errno::EACCES | Errno::EPERM) => {}
+                    Err(e) => return Err(Error::os("label", path, e)),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, slot: usize, fd: OwnedFd) {
@@ -379,7 +403,7 @@ impl Parent {
                     plan: setting.plan,
                     channel: theirs,
                     slots: std::mem::take(&mut self.slots),
-                    procfs: None,
+                    joins: false,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
                     foreground: setting.foreground,
@@ -424,9 +448,6 @@ impl Parent {
                     })?),
                     None => None,
                 };
-                let labels = setting.plan.steps.iter().any(|s| matches!(s, Step::Label { .. }));
-                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-                let procfs = labels.then(|| open("/proc", flags, Mode::empty())).transpose().at("label", "/proc")?;
                 let (ours, theirs) = Channel::pair()?;
                 let preserve_fds = setting.plan.steps.iter().find_map(|s| match s {
                     Step::CloseFds { preserve } => Some(*preserve),
@@ -447,7 +468,7 @@ impl Parent {
                             plan: setting.plan,
                             channel: theirs,
                             slots,
-                            procfs,
+                            joins: true,
                             gate: None,
                             failure: None,
                             foreground: setting.foreground,

@@ -127,6 +127,7 @@ fn scheduler_deadline_with_its_times_and_flags() {
 
 #[test]
 fn what_a_scheduler_cannot_be_is_refused_by_field() {
+    need_root!("what_a_scheduler_cannot_be_is_refused_by_field");
     for (scheduler, words) in [
         (json!({ "policy": "SCHED_MOON" }), ["process.scheduler.policy", "SCHED_MOON"]),
         (json!({ "policy": "SCHED_ISO" }), ["process.scheduler.policy", "SCHED_ISO"]),
@@ -487,6 +488,7 @@ fn time_offsets_as_an_ordinary_user_and_by_strict() {
 
 #[test]
 fn time_offsets_that_cannot_be_are_refused_by_field() {
+    need_root!("time_offsets_that_cannot_be_are_refused_by_field");
     let time = json!({ "type": "time" });
     for (offsets, namespace, words) in [
         (json!({ "monotonic": { "secs": 1 } }), false, ["linux.timeOffsets", "without a new time namespace"]),
@@ -504,7 +506,6 @@ fn time_offsets_that_cannot_be_are_refused_by_field() {
         let err = failed(&bundle.run());
         assert!(words.iter().all(|w| err.contains(w)), "{err}");
     }
-    need_root!("time_offsets_that_cannot_be_are_refused_by_field");
     let mut bundle = usual(&["true"], json!({}), json!({ "timeOffsets": { "boottime": { "secs": i64::MIN } } }));
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(time);
     let err = failed(&bundle.run());
@@ -627,6 +628,7 @@ fn apparmor() -> bool {
 
 #[test]
 fn labels_without_their_lsm_are_refused() {
+    need_root!("labels_without_their_lsm_are_refused");
     let mut seen = 0;
     for (there, field, label, words) in [
         (apparmor(), "apparmorProfile", "moon", ["process.apparmorProfile: moon", "AppArmor is not in force"]),
@@ -644,7 +646,6 @@ fn labels_without_their_lsm_are_refused() {
         }
     }
     assert!(seen > 0, "a kernel with both in force is none that we know");
-    need_root!("labels_without_their_lsm_are_refused");
     // What the kernel cannot do otherwise is what is asked.
     ok(&with(&["true"], "apparmorProfile", json!("unconfined")).run());
     ok(&usual(&["true"], json!({ "apparmorProfile": "", "selinuxLabel": "" }), json!({})).run());
@@ -921,6 +922,7 @@ fn net_devices_that_cannot_move_are_refused() {
 
 #[test]
 fn intel_rdt_without_resctrl_or_with_a_wrong_line_is_refused() {
+    need_root!("intel_rdt_without_resctrl_or_with_a_wrong_line_is_refused");
     for (rdt, words) in [
         (json!({ "closID": "../x" }), ["linux.intelRdt.closID", "../x"]),
         (json!({ "closID": "mon_groups" }), ["linux.intelRdt.closID", "mon_groups"]),

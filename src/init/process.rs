@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::write;
-use std::os::fd::BorrowedFd;
+use nix::unistd::{getpid, write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// Does a step of `plan::process::Laid::inside`.
@@ -70,32 +70,35 @@ pub fn time_offsets(offsets: &[(String, i64, u32)], step: &Step) -> Result<()> {
     setns(fd, flag).at(name, &subject)
 }
 
-/// Sets the labels that the next execve takes on. `procfs` is none that the image can reach, and knows us as `pid`.
-pub fn label(procfs: BorrowedFd<'_>, pid: i32, apparmor: Option<&str>, selinux: Option<&str>) -> Result<()> {
+/// The files of /proc/PID/attr that take a label for the next execve, and what is written there. For AppArmor never the
+/// file without `apparmor/`: where two LSMs are stacked it may be the other's.
+pub fn labels(apparmor: Option<&str>, selinux: Option<&str>) -> [(&'static str, Option<String>); 2] {
+    [("apparmor/exec", apparmor.map(|p| format!("exec {p}"))), ("exec", selinux.map(str::to_owned))]
+}
+
+/// Opens one of them for ourselves. `procfs` is none that the image can reach, and shows our own pid namespace.
+pub fn open_label(procfs: BorrowedFd<'_>, file: &str) -> std::result::Result<OwnedFd, Errno> {
     // Not by `self`, which is a link: where openat2 is missing none is followed.
-    let attr = |file: &str, text: &str| {
-        let path = PathBuf::from(format!("/{pid}/attr/{file}"));
-        let fd = mount::open_in_root(procfs, &path, OFlag::O_WRONLY, false)?;
-        write(&fd, text.as_bytes()).map(drop)
-    };
-    if let Some(profile) = apparmor {
-        // Never the file without `apparmor/`: where two LSMs are stacked it may be the other's.
-        attr("apparmor/exec", &format!("exec {profile}")).at("label", format!("AppArmor {profile}")).map_err(|e| {
-            match e.errno() {
-                Some(Errno::ENOENT) => e.hint("no such profile is loaded: apparmor_parser --replace FILE loads one"),
-                Some(Errno::EACCES | Errno::EPERM) => {
-                    e.hint("the profile that confines stockade does not let it change to this one")
-                }
-                _ => e,
-            }
-        })?;
+    mount::open_in_root(procfs, &PathBuf::from(format!("/{}/attr/{file}", getpid())), OFlag::O_WRONLY, false)
+}
+
+/// Sets one of them. Only the process itself can, also through a descriptor that another has opened.
+pub fn label(fd: std::result::Result<OwnedFd, Errno>, text: &str) -> std::result::Result<(), Errno> {
+    write(fd?, text.as_bytes()).map(drop)
+}
+
+/// What went wrong with a label, by its text.
+pub fn label_error(e: Errno, text: &str) -> Error {
+    match text.strip_prefix("exec ") {
+        Some(profile) => Error::os("label", format!("AppArmor {profile}"), e).hint(match e {
+            Errno::ENOENT => "no such profile is loaded: apparmor_parser --replace FILE loads one",
+            Errno::EACCES | Errno::EPERM => "the profile that confines stockade does not let it change to this one",
+            _ => "",
+        }),
+        None => Error::os("label", format!("SELinux {text}"), e).hint(match e {
+            Errno::EINVAL => "the loaded policy has no such label",
+            Errno::EACCES => "the policy does not let stockade's domain set labels (setexec)",
+            _ => "",
+        }),
     }
-    if let Some(label) = selinux {
-        attr("exec", label).at("label", format!("SELinux {label}")).map_err(|e| match e.errno() {
-            Some(Errno::EINVAL) => e.hint("the loaded policy has no such label"),
-            Some(Errno::EACCES) => e.hint("the policy does not let stockade's domain set labels (setexec)"),
-            _ => e,
-        })?;
-    }
-    Ok(())
 }
