@@ -62,6 +62,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         looked_up: None,
         found: None,
         ready: None,
+        filtered: false,
     };
     let plan = child.own.plan;
     for step in plan.steps.iter().filter(|s| s.actor() == Actor::Child) {
@@ -84,6 +85,8 @@ struct Child<'a> {
     /// The environment of the workload, and where its program is: looked up at create, used at start.
     found: Option<(Vec<String>, PathBuf)>,
     ready: Option<Prepared>,
+    /// A filter is in force: only the calls that every profile allows from here on.
+    filtered: bool,
 }
 
 /// All that the execve needs, allocated before the first filter.
@@ -104,7 +107,7 @@ impl Child<'_> {
         }
         // A subject can be as long as a bundle likes, a message of the channel cannot.
         error.subject = printable(&error.subject);
-        match &mut self.ready {
+        match self.ready.as_mut().filter(|_| self.filtered || matches!(step, Step::Exec { .. })) {
             // Under a filter: the message is there already, only the number goes in.
             Some(prepared) => {
                 let mut errno = error.errno.unwrap_or(0).unsigned_abs();
@@ -251,7 +254,7 @@ impl Child<'_> {
                 }
                 Ok(())
             }
-            Step::CloseFds { preserve } => self.close_fds(*preserve),
+            Step::CloseFds { preserve, .. } => self.close_fds(*preserve),
             Step::Bounding { keep, .. } => drop_bounding(*keep),
             Step::Ids { uid, gid, groups, setgroups: may, keep_caps } => {
                 if *keep_caps {
@@ -280,7 +283,7 @@ impl Child<'_> {
                 };
                 sys::capset(sets).map_err(quiet)?;
                 // Under a filter this is the second capset: the ambient set follows the permitted one by itself.
-                if self.ready.is_none() {
+                if !self.filtered {
                     sys::set_keep_caps(false).at(name, "keep capabilities")?;
                     sys::clear_ambient().at(name, "ambient")?;
                     for cap in (0..64u8).filter(|n| caps.ambient & (1 << n) != 0) {
@@ -310,7 +313,17 @@ impl Child<'_> {
             Step::Gate => self.gate(),
             Step::Seccomp { filter } => {
                 self.prepare()?;
-                sys::seccomp_install(&filter.program, filter.flags).map_err(quiet)
+                let installed = match &filter.listener {
+                    None => sys::seccomp_install(&filter.program, filter.flags),
+                    // Its number was told before; the execve closes it, because to close it now might be asked about.
+                    Some(_) => sys::seccomp_listen(&filter.program, filter.flags).map(|_| ()),
+                };
+                match installed {
+                    Err(e) if !self.filtered => return Err(Error::os(name, filter.profile.as_str(), e)),
+                    other => other.map_err(quiet)?,
+                }
+                self.filtered = true;
+                Ok(())
             }
             Step::Exec { .. } => {
                 self.prepare()?;
@@ -452,7 +465,14 @@ impl Child<'_> {
             sys::set_parent_death_signal(0).at("ready", "death signal")?;
         }
         self.committed = true;
-        self.own.channel.send(Tag::Committed, &[], &[])
+        let listener = self.own.plan.listener();
+        if listener.is_some_and(|l| l.dumpable) {
+            sys::set_dumpable(true).at("ready", "dumpable")?;
+        }
+        // After this nothing of ours is opened, so the number stays free until the filter takes it.
+        let number = listener.map(|_| crate::listener::next_number()).transpose()?;
+        let number = number.map(|n| n.to_string()).unwrap_or_default();
+        self.own.channel.send(Tag::Committed, number.as_bytes(), &[])
     }
 
     fn gate(&mut self) -> Result<()> {
@@ -469,7 +489,19 @@ impl Child<'_> {
                     }
                 }
             }
-            None => self.own.channel.expect(Tag::Start).map(drop),
+            // A plain read: under a filter that asks, a receive might be asked about.
+            None => {
+                let mut message = [0u8; 1];
+                loop {
+                    match read(self.own.channel.fd(), &mut message) {
+                        Ok(1) if message[0] == Tag::Start as u8 => return Ok(()),
+                        Ok(0) => return Err(crate::sync::gone()),
+                        Ok(_) => return Err(Error::new("gate", "", "another message came where Start was due")),
+                        Err(Errno::EINTR) => {}
+                        Err(e) => return Err(Error::os("gate", "", e)),
+                    }
+                }
+            }
         }
     }
 
@@ -483,6 +515,15 @@ impl Child<'_> {
                 _ => None,
             })
             .unwrap_or_default();
+        let listen = steps.iter().find_map(|s| match s {
+            Step::CloseFds { listen, .. } => Some(*listen).filter(|n| *n > 0),
+            _ => None,
+        });
+        if let Some(count) = listen {
+            // sd_listen_fds(3): whoever they are for knows itself by its pid, and that is known only here.
+            env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
+            env.extend([format!("LISTEN_FDS={count}"), format!("LISTEN_PID={}", getpid())]);
+        }
         if !env.iter().any(|e| e.starts_with("HOME=")) {
             let home = users::home(nix::unistd::geteuid().as_raw()).unwrap_or_else(|| "/".to_owned());
             env.push(format!("HOME={home}"));

@@ -450,7 +450,7 @@ impl Parent {
                 };
                 let (ours, theirs) = Channel::pair()?;
                 let preserve_fds = setting.plan.steps.iter().find_map(|s| match s {
-                    Step::CloseFds { preserve } => Some(*preserve),
+                    Step::CloseFds { preserve, .. } => Some(*preserve),
                     _ => None,
                 });
                 let way = join::Way {

@@ -14,7 +14,7 @@
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
-//!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`handover`] hands
+//!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
 //!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container does.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
@@ -30,6 +30,7 @@ pub mod host;
 pub mod init;
 pub mod join;
 pub mod launch;
+pub mod listener;
 pub mod log;
 pub mod mount;
 pub mod namespaces;

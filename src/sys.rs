@@ -420,6 +420,25 @@ pub fn seccomp_knows(flags: u64) -> bool {
     answer != Err(Errno::EINVAL) && answer != Err(Errno::ENOSYS)
 }
 
+/// The same with SECCOMP_FILTER_FLAG_NEW_LISTENER: a descriptor on which an agent reads what the filter asks about. It is
+/// close-on-exec, and the caller must not close it: under the filter even that may be asked about.
+pub fn seccomp_listen(program: &[libc::sock_filter], flags: u64) -> Res<RawFd> {
+    let prog = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let flags = flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
+        .map(|fd| fd as RawFd)
+}
+
+/// pidfd_getfd(2): a descriptor of another process, by its number there.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Res<OwnedFd> {
+    // SAFETY: integers only.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
 /// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING with a fresh anonymous keyring: keyrings are not namespaced.
 pub fn new_session_keyring() -> Res<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

@@ -581,6 +581,78 @@ fn descriptors_are_handed_on_only_when_asked() {
     }
 }
 
+/// What a service manager passes to the process that LISTEN_PID names is for the workload.
+#[test]
+fn sockets_of_an_activation_are_handed_on() {
+    need_root!("sockets_of_an_activation_are_handed_on");
+    // The shell that becomes stockade has its pid already.
+    let open =
+        |pid: &str| format!("exec 3</dev/null 4</dev/zero 5</dev/full; LISTEN_PID={pid} LISTEN_FDS=2 exec \"$@\"");
+    for policy in ["strict", "oci"] {
+        let script = "echo $LISTEN_FDS for $LISTEN_PID is $$; for n in 3 4 5 6; do test -e /proc/self/fd/$n && echo fd $n; done; exit 0";
+        let mut bundle = Bundle::usual(&["sh", "-c", script]).policy(policy);
+        bundle.config["process"]["env"] = json!(["PATH=/bin", "LISTEN_FDS=9", "LISTEN_PID=9"]);
+        bundle.write();
+        bundle.runner = ["sh".into(), "-c".into(), open("$$"), "sh".into()].to_vec();
+        assert_eq!(ok(&bundle.verb(&["run", "box"])), "2 for 1 is 1\nfd 3\nfd 4\n", "{policy}");
+        // --preserve-fds counts what comes after them.
+        let out = ok(&bundle.verb(&["run", "--preserve-fds", "1", "box"]));
+        assert_eq!(out, "2 for 1 is 1\nfd 3\nfd 4\nfd 5\n", "{policy}");
+        // Somebody else's, which we only inherited: an engine that was activated itself.
+        bundle.runner[2] = open("1");
+        assert_eq!(ok(&bundle.verb(&["run", "box"])), "9 for 9 is 1\n", "{policy}");
+        bundle.runner[2] = open("$$").replace("LISTEN_FDS=2", "LISTEN_FDS=7");
+        let err = failed(&bundle.verb(&["run", "box"]));
+        assert!(err.contains("descriptor") && err.contains("is not open"), "{err}");
+        // In a pid namespace of others its number is another.
+        if policy == "oci" {
+            bundle.runner[2] = open("$$");
+            let list = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+            list.retain(|n| n["type"] != "pid");
+            bundle.write();
+            let out = ok(&bundle.verb(&["run", "box"]));
+            let words: Vec<&str> = out.split_whitespace().collect();
+            assert!(words[2] == words[4] && words[2] != "1", "{out}");
+        }
+    }
+}
+
+/// What is open in init while it waits, and once it runs.
+#[test]
+fn no_descriptor_of_the_host_is_open_in_init() {
+    need_root!("no_descriptor_of_the_host_is_open_in_init");
+    for policy in ["strict", "oci"] {
+        let mut bundle = Bundle::usual(&["sleep", "1000"]).policy(policy);
+        bundle.runner = ["sh", "-c", "exec 7</ 9</dev/null; exec \"$@\"", "sh"].map(String::from).to_vec();
+        ok(&bundle.create());
+        let pid = bundle.pid();
+        let open = || -> Vec<(String, String)> {
+            let mut all: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+                .unwrap()
+                .flatten()
+                .map(|e| {
+                    let target = std::fs::read_link(e.path()).unwrap_or_default();
+                    (e.file_name().to_string_lossy().into_owned(), target.display().to_string())
+                })
+                .filter(|(n, _)| n.parse::<u32>().unwrap() > 2)
+                .collect();
+            all.sort();
+            all
+        };
+        let dir = bundle.root().join("box").display().to_string();
+        for (n, target) in open() {
+            let ours =
+                target.starts_with("socket:") || target == format!("{dir}/gate") || target == format!("{dir}/failure");
+            assert!(ours, "{policy}: {n} -> {target}");
+        }
+        ok(&bundle.verb(&["start", "box"]));
+        wait_for("the workload", || {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep"))
+        });
+        assert_eq!(open(), [], "{policy}");
+    }
+}
+
 /// A hook that writes its name, its state and its environment as one line of a log in the rootfs.
 fn hook(shell: &str, name: &str, log: &str) -> Value {
     // In one write: the workload writes there, too.

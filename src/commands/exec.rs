@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::{Host, read_small};
 use crate::join::Target;
 use crate::launch::{self, Built, Setting};
+use crate::plan::Listener;
 use crate::plan::exec::{self, Confinement, Request};
 use crate::policy::Above;
 use crate::state::{CgroupRecord, State, Status, Store};
@@ -82,7 +83,11 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         ids: None,
         scratch: None,
     })?;
-    let followed = follow(&args, &mut built, signals);
+    let agent = plan.listener().map(|l| {
+        let json = launch::state_json(&state.id, state.init.pid, "running", &state.bundle, &state.annotations);
+        (l, serde_json::from_slice(&json).unwrap_or_default())
+    });
+    let followed = follow(&args, &mut built, agent, signals);
     if followed.is_err() {
         let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = launch::reap(built.pid);
@@ -90,11 +95,17 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
     followed
 }
 
-fn follow(args: &Exec, built: &mut Built, signals: Option<Signals>) -> Result<i32> {
+fn follow(
+    args: &Exec,
+    built: &mut Built,
+    agent: Option<(&Listener, serde_json::Value)>,
+    signals: Option<Signals>,
+) -> Result<i32> {
     let outside = Outside {
         pid_file: args.pid_file.as_deref(),
         console_socket: args.console_socket.as_deref(),
         pidfd_socket: args.pidfd_socket.as_deref(),
+        agent,
     };
     hand_over(&outside, built, || Ok(()))?;
     console::start(&built.channel)?;

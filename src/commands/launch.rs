@@ -6,7 +6,8 @@ use crate::console::{self, Signals};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::launch::{self, Built, Setting};
-use crate::plan::{self, Moment, Options, Plan};
+use crate::listener::{self, Owner};
+use crate::plan::{self, Listener, Moment, Options, Plan};
 use crate::policy::Policy;
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
@@ -49,6 +50,8 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// Descriptors for the workload.
     pub preserve_fds: u32,
+    /// Sockets before those, which a service manager activates the workload with.
+    pub listen_fds: u32,
     /// A bundle to be removed with the container.
     pub scratch: Option<PathBuf>,
     /// A person's command: a signal that PID 1 would ignore ends it all the same.
@@ -90,6 +93,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         pidfd_socket: args.pidfd_socket,
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
+        listen_fds: listen_fds(),
         scratch: None,
         interactive: false,
     };
@@ -100,7 +104,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
 pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
     let held = matches!(request.mode, Mode::Foreground { .. });
     check_terminal(request.console_socket.as_deref(), request.bundle.process().terminal() == Some(true), held)?;
-    check_descriptors(request.preserve_fds)?;
+    check_descriptors(request.preserve_fds.saturating_add(request.listen_fds))?;
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
     let mut host = global.host()?;
@@ -181,6 +185,14 @@ pub fn check_terminal(console_socket: Option<&Path>, terminal: bool, held: bool)
     }
 }
 
+/// Sockets that a service manager passes (sd_listen_fds(3)). They are for the one whom LISTEN_PID names, so what an
+/// engine inherited from its own activation is not meant; and whoever names us can only mean the workload.
+fn listen_fds() -> u32 {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
+}
+
 /// The descriptors that `--preserve-fds` counts must be open.
 pub fn check_descriptors(count: u32) -> Result<()> {
     if count > 65_536 {
@@ -212,7 +224,8 @@ fn prepare(
     let options = Options {
         id: request.id.clone(),
         no_new_keyring: request.no_new_keyring,
-        preserve_fds: request.preserve_fds,
+        preserve_fds: request.preserve_fds + request.listen_fds,
+        listen_fds: request.listen_fds,
         cgroup_parent: store.cgroup_parent(),
     };
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
@@ -297,6 +310,10 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
         pid_file: request.pid_file.as_deref(),
         console_socket: request.console_socket.as_deref(),
         pidfd_socket: request.pidfd_socket.as_deref(),
+        agent: plan.listener().map(|l| {
+            let json = launch::state_json(&state.id, init.pid, "creating", &state.bundle, &state.annotations);
+            (l, serde_json::from_slice(&json).unwrap_or_default())
+        }),
     };
     hand_over(&outside, built, || {
         entry.write_confinement(&plan.confinement)?;
@@ -313,6 +330,8 @@ pub struct Outside<'a> {
     pub console_socket: Option<&'a Path>,
     /// A descriptor of it, over a socket.
     pub pidfd_socket: Option<&'a Path>,
+    /// The agent of its filter, and the state of the container for it.
+    pub agent: Option<(&'a Listener, serde_json::Value)>,
 }
 
 /// Tells the caller, records, and lets the child live on. If any of it fails, the pid file is gone again.
@@ -327,7 +346,12 @@ pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> 
     .and_then(|()| outside.pidfd_socket.map_or(Ok(()), |path| handover::pidfd(path, built.pidfd.as_fd())));
     let committed = sent.and_then(|()| record()).and_then(|()| {
         built.channel.send(Tag::Commit, &[], &[])?;
-        built.channel.expect(Tag::Committed).map(drop)
+        let told = built.channel.expect(Tag::Committed)?;
+        let Some((listener, state)) = &outside.agent else { return Ok(()) };
+        let number = String::from_utf8_lossy(&told.payload).parse();
+        let number = number.map_err(|_| Error::new("sync", "Committed", "does not name the listener"))?;
+        let owner = Owner { pid: built.pid, pidfd: built.pidfd.as_fd(), channel: &built.channel };
+        listener::deliver(listener, &owner, number, state)
     });
     if committed.is_err()
         && let Some(path) = outside.pid_file

@@ -110,6 +110,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
         pidfd_socket: None,
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
         scratch: Some(scratch),
         interactive: true,
     };

@@ -4,12 +4,13 @@
 //! allow nothing of ours but execve, write and exit_group. Without it (an explicit wish) a filter can be installed only
 //! with CAP_SYS_ADMIN, so that capability is carried up to the filter and dropped by a last capset(2).
 
-use super::{Caps, Draft, Filter, Hook, Moment, Step};
+use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step};
 use crate::error::{Error, Result};
 use crate::policy::{Above, Profile};
 use crate::seccomp;
-use oci_spec::runtime::{Capabilities, LinuxSeccomp, Process};
+use oci_spec::runtime::{Capabilities, LinuxSeccomp, LinuxSeccompFilterFlag as Flag, Process};
 use std::collections::HashSet;
+use std::path::Path;
 
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -187,23 +188,49 @@ pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
         filters.push(compile(draft, "default", &seccomp::default_profile()?)?);
     }
     if let Some(profile) = asked {
-        if profile.listener_path().is_some() {
-            return Err(Error::new(
-                "config.json",
-                "linux.seccomp.listenerPath",
-                "seccomp notification is not implemented yet",
-            ));
+        let mut filter = compile(draft, "linux.seccomp", &profile)?;
+        let asked_for = profile.listener_metadata().clone().unwrap_or_default();
+        match profile.listener_path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            None if !asked_for.is_empty() => {
+                let field = "linux.seccomp.listenerMetadata";
+                return Err(Error::new("config.json", field, "set without listenerPath: nobody would read it"));
+            }
+            Some(path) if seccomp::notifies(&profile) => filter.listener = Some(listener(draft, path, asked_for)?),
+            None if seccomp::notifies(&profile) => {
+                let why = "SCMP_ACT_NOTIFY without listenerPath: nobody would answer";
+                return Err(Error::new("config.json", "linux.seccomp", why)
+                    .hint("listenerPath names the socket of the agent that decides"));
+            }
+            _ => {}
         }
-        filters.push(compile(draft, "linux.seccomp", &profile)?);
+        filters.push(filter);
     }
     Ok(filters)
 }
 
+/// The agent of the config's filter. Its socket is a path of the host that the bundle names, and whoever listens there
+/// gets a message that the bundle writes, sent with our rights: so beyond the bundle it is the operator's to allow.
+fn listener(draft: &Draft, path: &Path, metadata: String) -> Result<Listener> {
+    let field = "linux.seccomp.listenerPath";
+    if !path.is_absolute() {
+        return Err(Error::new(
+            "config.json",
+            field,
+            format!("{:?} is not an absolute path", path.display().to_string()),
+        ));
+    }
+    let flags = draft.bundle.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()?.flags().clone());
+    let killable = flags.unwrap_or_default().contains(&Flag::SeccompFilterFlagWaitKillableRecv);
+    if killable && draft.host.kernel_version() < (5, 19) {
+        let why = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV came with Linux 5.19";
+        return Err(Error::new("config.json", "linux.seccomp.flags", why).hint("leave the flag out"));
+    }
+    let HostPath { path, within } = super::mounts::host_path(draft, field, path.to_owned())?;
+    Ok(Listener { path, within, metadata, dumpable: !draft.host.privileged() })
+}
+
 fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filter> {
     let program = seccomp::compile(profile)?;
-    if program.notify {
-        return Err(Error::new("config.json", "linux.seccomp", "SCMP_ACT_NOTIFY is not implemented yet"));
-    }
     if !program.ignored.is_empty() {
         let shown: Vec<_> = program.ignored.iter().take(8).cloned().collect();
         let more = program.ignored.len() - shown.len();
@@ -223,6 +250,7 @@ fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filt
         flags: program.flags,
         program: program.insns,
         source: Some(Box::new(profile.clone())),
+        listener: None,
     })
 }
 
@@ -240,20 +268,29 @@ pub struct Tail {
     pub start_hooks: Vec<Hook>,
     /// How many descriptors above 2 are handed on.
     pub preserve_fds: u32,
+    /// How many of those are sockets to listen on.
+    pub listen_fds: u32,
 }
 
 /// Lays one of the two legal tails.
 pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
-    let Tail { setgroups, caps, no_new_privs, filters, start_hooks, preserve_fds } = tail;
+    let Tail { setgroups, caps, no_new_privs, filters, start_hooks, preserve_fds, listen_fds } = tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
     let carried = if !no_new_privs && !filters.is_empty() { SYS_ADMIN } else { 0 };
+    let asks = filters.iter().any(|f| f.listener.is_some());
     for filter in &filters {
-        permits_exec(filter, carried != 0)?;
+        permits_exec(filter, carried != 0, asks)?;
+    }
+    if asks && !start_hooks.is_empty() {
+        let why = "hooks would run under a filter that asks an agent, which must have its listener within create";
+        return Err(
+            Error::new("config.json", "hooks.startContainer", why).hint("leave out the hooks, or SCMP_ACT_NOTIFY")
+        );
     }
 
-    steps.push(Step::CloseFds { preserve: preserve_fds });
+    steps.push(Step::CloseFds { preserve: preserve_fds, listen: listen_fds });
     steps.push(Step::Bounding { keep: caps.bounding, keep_names: names(caps.bounding) });
     let mut seen = HashSet::new();
     let groups = user.additional_gids().iter().flatten().copied().filter(|g| seen.insert(*g)).collect();
@@ -270,7 +307,9 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
         steps.push(Step::FindProgram { program });
     }
     steps.push(Step::Ready);
-    steps.push(Step::Gate);
+    if !asks {
+        steps.push(Step::Gate);
+    }
     if !start_hooks.is_empty() {
         steps.push(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
     }
@@ -280,28 +319,40 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     if carried != 0 {
         steps.push(Step::Capabilities { caps, names: names(caps.permitted) });
     }
+    if asks {
+        steps.push(Step::Gate);
+    }
     steps.push(Step::Exec { args, env: process.env().clone().unwrap_or_default() });
     Ok(())
 }
 
-/// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before.
-fn permits_exec(filter: &Filter, needs_capset: bool) -> Result<()> {
+/// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before; and where
+/// the filter is there before the gate, the read of that. About execve an agent may be asked: it has the listener by
+/// then. About the others it may not: it might have ended, and a launch that waits for it would wait for ever.
+fn permits_exec(filter: &Filter, needs_capset: bool, before_gate: bool) -> Result<()> {
     let Some(profile) = &filter.source else { return Ok(()) };
     let mut needed = vec!["execve", "write", "exit_group"];
     if needs_capset {
         needed.extend(["capset", "prctl"]);
     }
+    if before_gate {
+        needed.push("read");
+    }
     for name in needed {
         let abi = seccomp::syscalls::Abi::NATIVE;
         let number = seccomp::syscalls::Syscall::named(name).and_then(|call| call.number(abi));
-        if !number.is_some_and(|n| seccomp::verdict(profile, abi.audit(), n, [0; 6]).permits()) {
-            return Err(Error::new(
-                "config.json",
-                "linux.seccomp",
-                format!("{name} is denied, so the workload cannot be started"),
-            )
-            .hint("allow execve, write and exit_group; without noNewPrivileges also capset and prctl"));
+        let verdict = number.map(|n| seccomp::verdict(profile, abi.audit(), n, [0; 6]));
+        let asked = verdict == Some(seccomp::Verdict::Notify);
+        if verdict.is_some_and(seccomp::Verdict::permits) || (asked && name == "execve") {
+            continue;
         }
+        let word = if asked { "notified, and stockade makes it itself" } else { "denied" };
+        return Err(Error::new(
+            "config.json",
+            "linux.seccomp",
+            format!("{name} is {word}, so the workload cannot be started"),
+        )
+        .hint("allow execve, write and exit_group; without noNewPrivileges also capset and prctl; with SCMP_ACT_NOTIFY also read"));
     }
     Ok(())
 }

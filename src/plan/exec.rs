@@ -7,7 +7,7 @@
 use super::credentials::{self, bits_of, names};
 use super::process::{Rules, Shape};
 use super::step::SockFilter;
-use super::{Caps, Filter, IdMap, Ns, Plan, Step, finding};
+use super::{Caps, Filter, IdMap, Listener, Ns, Plan, Step, finding};
 use crate::cgroup::systemd::Scope;
 use crate::error::{Error, Result};
 use crate::policy::{Above, Finding};
@@ -57,6 +57,8 @@ pub struct Recorded {
     profile: String,
     flags: u64,
     program: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listener: Option<Listener>,
 }
 
 impl From<&Filter> for Recorded {
@@ -66,7 +68,7 @@ impl From<&Filter> for Recorded {
         for i in &filter.program {
             let _ = write!(program, "{:04x}{:02x}{:02x}{:08x}", i.code, i.jt, i.jf, i.k);
         }
-        Recorded { profile: filter.profile.clone(), flags: filter.flags, program }
+        Recorded { profile: filter.profile.clone(), flags: filter.flags, program, listener: filter.listener.clone() }
     }
 }
 
@@ -98,6 +100,7 @@ impl Recorded {
             flags: self.flags,
             program,
             source: None,
+            listener: self.listener.clone(),
         })
     }
 }
@@ -195,6 +198,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         filters,
         start_hooks: Vec::new(),
         preserve_fds: request.preserve_fds,
+        listen_fds: 0,
     };
     credentials::tail(process, tail, &mut steps)?;
     Ok(Plan {
@@ -302,7 +306,8 @@ mod tests {
             SockFilter { code: 0x15, jt: 1, jf: 255, k: 0xc000_003e },
             SockFilter { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 },
         ];
-        let filter = Filter { profile: "default".into(), instructions: 3, flags: 2, program, source: None };
+        let filter =
+            Filter { profile: "default".into(), instructions: 3, flags: 2, program, source: None, listener: None };
         let recorded = Recorded::from(&filter);
         let json = serde_json::to_string(&recorded).unwrap();
         let back: Recorded = serde_json::from_str(&json).unwrap();
@@ -313,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_damaged_record_is_no_filter() {
-        let whole = Recorded { profile: "x".into(), flags: 0, program: "0006000000000000".into() };
+        let whole = Recorded { profile: "x".into(), flags: 0, program: "0006000000000000".into(), listener: None };
         assert!(whole.filter().is_some());
         for broken in ["", "000600000000000", "0006000000000000ffff", "00060000000000é", "000600000000000g"] {
             assert!(Recorded { program: broken.into(), ..whole.clone() }.filter().is_none(), "{broken:?}");

@@ -25,7 +25,8 @@ use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 pub use step::{
-    Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Maps, Moment, Ns, Rdt, Source, Step,
+    Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Listener, Maps, Moment, Ns, Rdt, Source,
+    Step,
 };
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
@@ -70,6 +71,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors above 2 the caller hands to the workload.
     pub preserve_fds: u32,
+    /// How many of those, the first, are sockets that a service manager activates the workload with (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// A directory between the base cgroup and the container's, where the same id may exist under another --root.
     pub cgroup_parent: Option<String>,
 }
@@ -101,6 +104,16 @@ pub struct Plan {
     /// What a later `exec` into the container applies.
     #[serde(skip)]
     pub confinement: exec::Confinement,
+}
+
+impl Plan {
+    /// The agent that a filter of this plan asks.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.steps.iter().find_map(|s| match s {
+            Step::Seccomp { filter } => filter.listener.as_ref(),
+            _ => None,
+        })
+    }
 }
 
 /// What is decided about namespaces.
@@ -225,6 +238,16 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let filters = credentials::filters(&mut draft)?;
     let view = mounts::decide(&mut draft, &ids)?;
 
+    if options.listen_fds > 0 {
+        let given = format!("descriptors 3 to {} of the caller", 2 + options.listen_fds);
+        draft.find(
+            "host",
+            "process.env",
+            "silent",
+            &given,
+            "LISTEN_PID names this very process: a service manager activates the container with its sockets",
+        );
+    }
     let mut steps = vec![Step::Record];
     steps.extend(view.sources);
     let mut properties = limits.properties();
@@ -350,6 +373,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         filters,
         start_hooks: of(Moment::StartContainer),
         preserve_fds: options.preserve_fds,
+        listen_fds: options.listen_fds,
     };
     credentials::tail(&process, tail, &mut steps)?;
 

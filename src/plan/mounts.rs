@@ -658,7 +658,7 @@ fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<(
 
 /// A path of the host that the bundle names: inside the bundle it is resolved without leaving it; outside, the operator
 /// decides (a rootfs at /etc, or a volume at /root, is the host's).
-fn host_path(draft: &Draft, field: &str, path: PathBuf) -> Result<HostPath> {
+pub(super) fn host_path(draft: &Draft, field: &str, path: PathBuf) -> Result<HostPath> {
     let rule = &draft.policy.host_paths;
     let plain = normal(&path);
     if rule.beyond == Above::Allow || rule.allowed.iter().any(|p| plain.starts_with(normal(p))) {

@@ -326,6 +326,31 @@ pub struct Filter {
     /// What it was compiled from.
     #[serde(skip)]
     pub source: Option<Box<LinuxSeccomp>>,
+    /// Whom it asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
+}
+
+/// The agent of a filter that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Listener {
+    /// The socket on which it waits for the listener.
+    pub path: PathBuf,
+    /// Where that must stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<PathBuf>,
+    /// What it is told beside the state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metadata: String,
+    /// The runtime is an ordinary user: it can take the listener only of a process that may be traced.
+    pub dumpable: bool,
+}
+
+impl Listener {
+    /// The socket.
+    pub fn host_path(&self) -> HostPath {
+        HostPath { path: self.path.clone(), within: self.within.clone() }
+    }
 }
 
 /// A class of resctrl.
@@ -481,7 +506,8 @@ pub enum Step {
     /// umask.
     Umask { mask: u32 },
     /// Close every descriptor that is not ours or named by the caller.
-    CloseFds { preserve: u32 },
+    /// `listen`: how many of those are sockets that the caller activates the workload with.
+    CloseFds { preserve: u32, listen: u32 },
     /// Drop the bounding set to what is allowed.
     Bounding { keep: u64, keep_names: Vec<String> },
     /// The workload's ids, and only its groups.
@@ -807,9 +833,10 @@ impl Step {
                 Personality::Linux32 => "LINUX32".into(),
             },
             Step::Umask { mask } => format!("{mask:04o}"),
-            Step::CloseFds { preserve } => match preserve {
-                0 => "all above 2".into(),
-                n => format!("all above {}", 2 + n),
+            Step::CloseFds { preserve, listen } => match (preserve, listen) {
+                (0, _) => "all above 2".into(),
+                (n, 0) => format!("all above {}", 2 + n),
+                (n, listen) => format!("all above {}; {listen} are sockets to listen on", 2 + n),
             },
             Step::Bounding { keep_names, .. } => format!("keep {}", list(keep_names)),
             Step::Ids { uid, gid, groups, .. } => {
@@ -822,7 +849,10 @@ impl Step {
             Step::FindProgram { program } => program.clone(),
             Step::Ready => "state committed, pid file written".into(),
             Step::Gate => "wait for start".into(),
-            Step::Seccomp { filter } => format!("{}: {} instructions", filter.profile, filter.instructions),
+            Step::Seccomp { filter } => {
+                let asks = filter.listener.as_ref().map(|l| format!(", asks {}", l.path.display())).unwrap_or_default();
+                format!("{}: {} instructions{asks}", filter.profile, filter.instructions)
+            }
             Step::Exec { args, .. } => args.join(" "),
             Step::Try { step, .. } => step.subject(),
             Step::Skip => "go on without".into(),

@@ -107,6 +107,12 @@ pub fn default_profile() -> Result<LinuxSeccomp> {
         .map_err(|e| Error::new("linux.seccomp", "profiles/seccomp/default.json", e.to_string()))
 }
 
+/// Does the profile ask an agent?
+pub fn notifies(profile: &LinuxSeccomp) -> bool {
+    let asks = |action: Action| action == Action::ScmpActNotify;
+    asks(profile.default_action()) || entries(profile).iter().any(|e| asks(e.action()))
+}
+
 /// What the profile says about one system call on this machine: `arch` and `nr` are as in `struct seccomp_data`.
 ///
 /// This is the meaning of a profile, in the order in which it is read:
