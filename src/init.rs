@@ -522,7 +522,7 @@ impl Child<'_> {
         if let Some(count) = listen {
             // sd_listen_fds(3): whoever they are for knows itself by its pid, and that is known only here.
             env.retain(|e| !e.starts_with("LISTEN_FDS=") && !e.starts_with("LISTEN_PID="));
-            env.extend([format!("LISTEN_FDS={count}"), format!("LISTEN_PID={}", getpid())]);
+            env.extend([format!("LISTEN_FDS={count}"), format!("LISTEN_PID={}", nix::unistd::getpid())]);
         }
         if !env.iter().any(|e| e.starts_with("HOME=")) {
             let home = users::home(nix::unistd::geteuid().as_raw()).unwrap_or_else(|| "/".to_owned());
