@@ -382,6 +382,35 @@ fn of_launches_at_one_path_at_the_same_time_one_gets_it() {
 }
 
 #[test]
+fn a_cgroup_that_is_taken_and_still_empty_is_not_taken_again() {
+    let test = "a_cgroup_that_is_taken_and_still_empty_is_not_taken_again";
+    need_root!(test);
+    use stockade::cgroup::tree::{self, Claim};
+    // The moment that two launches at one path can meet in: made, and nobody in it yet.
+    let mount = cgroup_mount();
+    let path = format!("/{}", name("moment"));
+    let records = [scratch(), scratch()];
+    let claim = |n: usize| Claim { launch: format!("box{n}.1.1"), record: records[n].path().to_owned() };
+    let take = |n: usize| tree::create(&mount, &path, &[], &[], &claim(n)).map(drop);
+    take(0).unwrap();
+    for e in [take(1).unwrap_err(), tree::check_unused(&mount, &path, &claim(1)).unwrap_err()] {
+        assert!(tree::is_used(&e), "{e}");
+        assert!(e.to_string().contains(&records[0].path().display().to_string()), "{e}");
+    }
+    // A late end of the other leaves it, its own does not.
+    tree::remove(&mount, &path, &[], &claim(1).launch).unwrap();
+    assert!(mount.join(&path[1..]).exists());
+    // With its record gone it is a leftover, and the next one has it for itself.
+    fs::remove_dir(records[0].path()).unwrap();
+    take(1).unwrap();
+    fs::create_dir(records[0].path()).unwrap();
+    tree::remove(&mount, &path, &[], &claim(0).launch).unwrap();
+    assert!(mount.join(&path[1..]).exists(), "the first still takes itself for the owner");
+    tree::remove(&mount, &path, &[], &claim(1).launch).unwrap();
+    assert!(!mount.join(&path[1..]).exists());
+}
+
+#[test]
 fn a_late_delete_leaves_the_cgroup_of_another_alone() {
     let test = "a_late_delete_leaves_the_cgroup_of_another_alone";
     need_root!(test);
