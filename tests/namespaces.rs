@@ -379,6 +379,31 @@ fn the_maps_of_a_joined_user_namespace_count() {
     refused(&bundle, &["host id 0 as 0 inside", "hostRootMapped"]);
 }
 
+/// Of two joined namespaces the one that the user namespace does not own is entered first: after it there would be no way.
+#[test]
+fn what_the_joined_user_namespace_does_not_own_is_entered_before_it() {
+    need_root!("what_the_joined_user_namespace_does_not_own_is_entered_before_it");
+    let user = Holder::new(&["--user", "--map-root-user", "--uts"]);
+    let foreign = Holder::new(&["--net", "--ipc"]);
+    let mut paths = vec![("user", user.path("user")), ("network", foreign.path("net")), ("uts", user.path("uts"))];
+    for _ in 0..2 {
+        paths.reverse();
+        let script =
+            "for n in net uts user; do readlink /proc/self/ns/$n; done; hostname inside && hostname; touch /sys/x";
+        let bundle = with("oci", &["sh", "-c", script], &paths);
+        let out = bundle.run();
+        let said = text(&out.stdout);
+        let want = [inode(foreign.pid, "net"), inode(user.pid, "uts"), inode(user.pid, "user")];
+        for link in want {
+            assert!(said.contains(&link.display().to_string()), "{said}{}", text(&out.stderr));
+        }
+        assert!(text(&out.stderr).contains("Read-only file system"), "{}", text(&out.stderr));
+    }
+    // Its queues belong to somebody else; a mount of them is the config's wish.
+    let bundle = with("oci", &["true"], &[("user", user.path("user")), ("ipc", foreign.path("ipc"))]);
+    refused(&bundle, &["mounts[4]", "ipc namespace belongs to another user namespace"]);
+}
+
 /// An ordinary user joins what is its own, and is told what is not.
 #[test]
 fn an_ordinary_users_pod() {
