@@ -947,23 +947,23 @@ fn namespaces() -> Vec<Case> {
         case("a namespace of others under strict", &["linux.namespaces[0].path", "/proc/1/ns/net", "namespaces.joined"], |i| {
             i.set("linux.namespaces", json!([{ "type": "network", "path": "/proc/1/ns/net" }]));
         }),
-        case("a namespace that is not there", &["setns", "network", "/nope/ns", "ENOENT"], |i| {
+        case("a namespace that is not there", &["linux.namespaces[5].path", "network", "/nope/ns", "ENOENT"], |i| {
             joined(i, "network", "/nope/ns");
         })
         .oci()
         .root(),
-        case("a namespace that is a FIFO", &["setns", "network", "pipe"], |i| {
+        case("a namespace that is a FIFO", &["linux.namespaces[5].path", "pipe", "is not a namespace"], |i| {
             i.fifo("pipe");
             joined(i, "network", "DIR/pipe");
         })
         .oci()
         .root(),
-        case("a namespace that is a file", &["setns", "network", "/etc/passwd", "EINVAL", "not a namespace"], |i| {
+        case("a namespace that is a file", &["linux.namespaces[5].path", "/etc/passwd", "is not a namespace"], |i| {
             joined(i, "network", "/etc/passwd");
         })
         .oci()
         .root(),
-        case("a namespace of another type", &["setns", "network", "/proc/self/ns/uts", "not a namespace of this type"], |i| {
+        case("a namespace of another type", &["linux.namespaces[5].path", "/proc/self/ns/uts", "is a uts namespace and no network namespace"], |i| {
             joined(i, "network", "/proc/self/ns/uts");
         })
         .oci()
@@ -1204,9 +1204,14 @@ fn seccomp() -> Vec<Case> {
         case("no execve", &["linux.seccomp", "execve is denied", "execve"], |i| {
             i.set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_KILL", "syscalls": [{ "names": ["exit_group", "write"], "action": "SCMP_ACT_ALLOW" }] }));
         }),
-        case("a listener", &["linux.seccomp.listenerPath", "not implemented"], |i| {
-            i.set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent" }));
+        case("calls that nobody answers", &["linux.seccomp", "SCMP_ACT_NOTIFY without listenerPath"], |i| {
+            let mkdir = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]);
+            i.set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": mkdir }));
         }),
+        case("a listener that is never asked", &[], |i| {
+            i.set("linux.seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent" }));
+        })
+        .works(),
     ]
 }
 
