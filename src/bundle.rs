@@ -90,8 +90,12 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
 
 /// Parses and checks one config.json. Returns what is unknown beside it. Pure, and a fuzz target.
 pub fn parse(bytes: &[u8]) -> Result<(Spec, Unknown)> {
-    let (spec, unknown) = read_json(bytes, "/process")?;
+    let (spec, mut unknown): (Spec, Unknown) = read_json(bytes, "/process")?;
     validate(&spec)?;
+    // oci-spec reads these at the top, where the specification never had them: nobody would act upon them.
+    #[allow(deprecated)]
+    let stray = [("gidMappings", spec.gid_mappings().is_some()), ("uidMappings", spec.uid_mappings().is_some())];
+    unknown.fields.extend(stray.into_iter().filter(|(_, set)| *set).map(|(field, _)| field.to_owned()));
     Ok((spec, unknown))
 }
 
@@ -486,6 +490,8 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_noted() {
+        let stray = r#"{"ociVersion":"1.0.2","uidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#;
+        assert_eq!(parse(stray.as_bytes()).unwrap().1.fields, ["uidMappings"]);
         let json = r#"{"ociVersion":"1.0.2","moon":1,"linux":{"stars":{"a":1}},"process":{"cwd":"/","args":["x"],"user":{},"x":[1]}}"#;
         let (_, unknown) = parse(json.as_bytes()).unwrap();
         assert_eq!(unknown.fields, ["linux.stars", "moon", "process.x"]);

@@ -34,9 +34,11 @@ pub fn command() -> clap::Command {
     let help = |name: &str| {
         format!("NAME:\n   {name} - {{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}")
     };
-    Cli::command().help_template(help(&called)).bin_name(&called).mut_subcommands(|verb| {
+    // As with Go's flags the last one counts: an operator's and then an engine's.
+    let root = Cli::command().help_template(help(&called)).args_override_self(true);
+    root.bin_name(&called).mut_subcommands(|verb| {
         let template = help(&format!("{called} {}", verb.get_name()));
-        verb.help_template(template)
+        verb.help_template(template).args_override_self(true)
     })
 }
 
@@ -140,6 +142,10 @@ pub enum Command {
     Ps(Ps),
     /// Show what a container uses, and when the OOM killer strikes
     Events(Events),
+    /// Write images of a running container, to be restored later, with criu
+    Checkpoint(Checkpoint),
+    /// Make a container again from the images of a checkpoint, with criu
+    Restore(Restore),
     /// Write a config.json to start from
     Spec(Spec),
     /// Show what this runtime implements, as JSON (features.md of the specification)
@@ -419,6 +425,115 @@ pub struct Events {
     /// How often
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     pub interval: String,
+}
+
+/// What `checkpoint` and `restore` share
+#[derive(Debug, Args)]
+pub struct Criu {
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
+    pub image_path: PathBuf,
+    /// Where criu writes its log [default: the images' directory]
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow unix sockets whose other end is outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a terminal that is not the container's own
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Allow file locks
+    #[arg(long)]
+    pub file_locks: bool,
+    /// soft or ignore: the cgroup and its limits come from config.json, never from images
+    #[arg(long, value_name = "MODE", default_value = "soft", value_parser = ["soft", "ignore", "full", "strict"])]
+    pub manage_cgroups_mode: String,
+    /// A namespace whose properties are left out: network
+    #[arg(long, value_name = "NAMESPACE", value_parser = ["network"])]
+    pub empty_ns: Vec<String>,
+    /// Free the memory of older images that newer ones replace
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Refused: memory would come over the network while the workload runs already
+    #[arg(long, hide = true)]
+    pub lazy_pages: bool,
+}
+
+/// Write images of a container
+///
+/// The container ends, unless it is left running. Its images hold its memory: they are for root alone.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade checkpoint --image-path ./images box")]
+pub struct Checkpoint {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// What both verbs know
+    #[command(flatten)]
+    pub criu: Criu,
+    /// Images of an earlier --pre-dump, relative to --image-path: only what changed since is written
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
+    /// Only the memory, while the container runs on
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// Let the container run on
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Leave connections out that are not established yet
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Write files that were removed while they are open beside where they were
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Send the memory to a `criu page-server`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub page_server: Option<String>,
+    /// Goes with --lazy-pages
+    #[arg(long, value_name = "FD", hide = true, allow_hyphen_values = true)]
+    pub status_fd: Option<i32>,
+}
+
+/// Make a container again from images
+///
+/// The cgroup, the rootfs, and every part of the host come from the bundle under the policy of today. Images are code
+/// with rights of its own, so the policy must allow it: strict does not.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade --policy oci restore --bundle ./bundle --image-path ./images box")]
+pub struct Restore {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// What both verbs know
+    #[command(flatten)]
+    pub criu: Criu,
+    /// The bundle
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Return when the container runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Write the pid of the container's process to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Send the master of the container's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// The LSM's profile in place of the checkpoint's
+    #[arg(long, value_name = "TYPE:NAME")]
+    pub lsm_profile: Option<String>,
+    /// The SELinux context of mounts in place of the checkpoint's
+    #[arg(long, value_name = "CONTEXT")]
+    pub lsm_mount_context: Option<String>,
+    /// chroot instead of pivot_root: refused, a root that can be left is none
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Accepted for runc's callers: stockade never becomes a subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
 }
 
 /// Write a config.json

@@ -19,7 +19,7 @@ use crate::{hooks, mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sys::stat::{Mode, SFlag, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
 use nix::unistd::{
     AccessFlags, Gid, Uid, chdir, faccessat, fchdir, pivot_root, read, setgroups, sethostname, setresgid, setresuid,
     setsid, write,
@@ -442,6 +442,7 @@ impl Child<'_> {
     /// Closes what the caller of stockade left open, now and not at the execve: until then a cwd or a program named
     /// /proc/self/fd/N would still reach it (CVE-2024-21626). What the caller preserves is handed on.
     fn close_fds(&mut self, preserve: u32) -> Result<()> {
+        own_null()?;
         let mut keep = vec![self.own.channel.fd().as_raw_fd()];
         keep.extend(self.own.gate.iter().chain(&self.own.failure).map(AsRawFd::as_raw_fd));
         keep.extend((3..3 + preserve).map(u32::cast_signed));
@@ -580,6 +581,34 @@ fn quiet(errno: Errno) -> Error {
         errno: Some(errno as i32),
         hint: String::new(),
     }
+}
+
+/// A stream that is the host's /dev/null becomes the container's: a mount of the host that it does not see otherwise, and
+/// that no checkpoint could name.
+fn own_null() -> Result<()> {
+    let is_null = |fd: BorrowedFd<'_>| {
+        fstat(fd).is_ok_and(|s| {
+            SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR && s.st_rdev == makedev(1, 3)
+        })
+    };
+    let streams = [0, 1, 2].map(sys::borrow).into_iter().filter(|fd| is_null(*fd));
+    let mut own: Option<OwnedFd> = None;
+    for stream in streams {
+        if own.is_none() {
+            // An image without one keeps the host's.
+            let Ok(fd) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()) else {
+                return Ok(());
+            };
+            if !is_null(fd.as_fd()) {
+                return Ok(());
+            }
+            own = Some(fd);
+        }
+        if let Some(own) = &own {
+            sys::dup_onto(own.as_fd(), stream.as_raw_fd()).at("close descriptors", "/dev/null")?;
+        }
+    }
+    Ok(())
 }
 
 fn drop_bounding(keep: u64) -> Result<()> {

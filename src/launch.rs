@@ -20,6 +20,7 @@ pub mod netdev;
 pub mod process;
 pub mod rdt;
 
+use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::tree::{self, Claim};
 use crate::cgroup::{Group, device, honest};
 use crate::console::Signals;
@@ -90,15 +91,7 @@ pub struct Built {
 /// Does the plan up to `Ready`. On failure the child is gone; what a launch made before goes with its record, which the
 /// caller purges.
 pub fn build(mut setting: Setting<'_>) -> Result<Built> {
-    let mut parent = Parent {
-        slots: Vec::new(),
-        late: Vec::new(),
-        cgroup: None,
-        joins: Vec::new(),
-        net_devices: None,
-        findings: Vec::new(),
-        intent: None,
-    };
+    let mut parent = Parent::default();
     let result = parent.climb(&mut setting);
     if result.is_err()
         && let Some(devices) = parent.net_devices.take()
@@ -108,6 +101,121 @@ pub fn build(mut setting: Setting<'_>) -> Result<Built> {
     result
 }
 
+/// What stands around processes that somebody else makes: criu, from images.
+#[derive(Default)]
+pub struct Ground(Parent);
+
+impl Ground {
+    /// Does the steps that need no process: the record, the cgroup, the parts of the host. Where these get the ids of a
+    /// user namespace, a process of ours stands in for the container's: an idmapped mount keeps the ids and not the
+    /// namespace.
+    ///
+    /// `images`: a directory that is read with the ids of that namespace, too; the same directory comes back.
+    pub fn lay(setting: &mut Setting<'_>, images: BorrowedFd<'_>) -> Result<(Ground, Option<OwnedFd>)> {
+        let mut ground = Ground::default();
+        let mut stand_in = None;
+        let mut done = ground.climb(setting, &mut stand_in).map(|()| None);
+        if let (Some(child), Ok(_)) = (&stand_in, &done) {
+            done = read_by(images, child).map(Some);
+        }
+        if let Some(child) = &stand_in {
+            end(child);
+        }
+        done.map(|images| (ground, images))
+    }
+
+    fn climb(&mut self, setting: &mut Setting<'_>, stand_in: &mut Option<Child>) -> Result<()> {
+        let plan = setting.plan;
+        for step in plan.steps.iter().filter(|s| s.actor() == Actor::Parent) {
+            match (step.first(), &stand_in) {
+                (Step::Clone { namespaces, .. }, None) if namespaces.contains(&Ns::User) => {
+                    *stand_in = Some(idle_in_user_namespace()?);
+                }
+                (
+                    Step::Record
+                    | Step::CloneSource { .. }
+                    | Step::MakeCgroup { .. }
+                    | Step::Overlay { .. }
+                    | Step::Idmap { maps: Some(_), .. },
+                    None,
+                ) => self.0.before(setting, step)?,
+                (
+                    Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } | Step::Delegate { .. },
+                    _,
+                ) if self.0.cgroup.is_some() => self.0.before(setting, step)?,
+                (Step::MapIds { .. } | Step::Idmap { .. } | Step::CloneSource { .. }, Some(child)) => {
+                    self.0.after(setting, step, child)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest, around a process that is there and waits: systemd's scope, which needs one.
+    pub fn settle(&mut self, setting: &mut Setting<'_>, pid: i32) -> Result<()> {
+        if self.0.cgroup.is_some() {
+            return Ok(());
+        }
+        let plan = setting.plan;
+        for step in &plan.steps {
+            match step {
+                Step::Scope { scope, path, properties } => self.0.scope(setting, scope, path, properties, pid)?,
+                Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } | Step::Delegate { .. }
+                    if self.0.cgroup.is_some() =>
+                {
+                    self.0.before(setting, step)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The cgroup.
+    pub fn group(&self) -> Option<&Group> {
+        self.0.cgroup.as_ref()
+    }
+
+    /// The parts of the host, by slot.
+    pub fn take_slots(&mut self) -> Vec<Option<OwnedFd>> {
+        std::mem::take(&mut self.0.slots)
+    }
+
+    /// What was made of all this: a process that runs there.
+    pub fn into_built(self, pid: i32, pidfd: OwnedFd, channel: Channel, console: Option<OwnedFd>) -> Built {
+        let Parent { net_devices, findings, intent, .. } = self.0;
+        Built { pid, pidfd, channel, console, net_devices, findings, intent }
+    }
+}
+
+/// A directory as the root of a user namespace may read it, where only root may.
+fn read_by(dir: BorrowedFd<'_>, child: &Child) -> Result<OwnedFd> {
+    let userns =
+        open(format!("/proc/{}/ns/user", child.pid).as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .at("idmap", "images")?;
+    let copy = sys::clone_tree(Some(dir), "", false).at("idmap", "images")?;
+    let idmap = sys::MountAttr { idmap: Some(userns.as_fd()), ..sys::MountAttr::default() };
+    sys::mount_setattr(copy.as_fd(), false, idmap).at("idmap", "images").map_err(|e| {
+        e.hint("criu reads images as the container's root, too: put them on ext4, xfs or btrfs, which can be idmapped")
+    })?;
+    Ok(copy)
+}
+
+/// A process that does nothing but be in a user namespace, until it is killed or we are gone.
+fn idle_in_user_namespace() -> Result<Child> {
+    let (ours, theirs) = Channel::pair()?;
+    match sys::clone3(Ns::User.flag(), None).at("clone3", "user")? {
+        sys::Cloned::Child => {
+            drop(ours);
+            let _ = theirs.receive();
+            sys::exit(0)
+        }
+        sys::Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, channel: ours }),
+    }
+}
+
+#[derive(Default)]
 struct Parent {
     slots: Vec<Option<OwnedFd>>,
     late: Vec<usize>,
@@ -233,20 +341,7 @@ impl Parent {
 
     fn after(&mut self, setting: &mut Setting<'_>, step: &Step, child: &Child) -> Result<()> {
         match step {
-            Step::Scope { scope, path, properties } => {
-                let claim = self.claim(setting)?;
-                scope.start(child.pid, &claim.launch, properties)?;
-                let mount = cgroup_mount(setting)?;
-                self.cgroup = Group::open(mount, path)?;
-                match &self.cgroup {
-                    Some(group) => {
-                        tree::adopt(group, &claim);
-                        Ok(())
-                    }
-                    None => Err(Error::new("systemd", path.as_str(), "the scope is not where it should be")
-                        .hint("a slice of another name, or a manager that is not the one of this user")),
-                }
-            }
+            Step::Scope { scope, path, properties } => self.scope(setting, scope, path, properties, child.pid),
             Step::AttachScope { scope, below } => scope.attach(child.pid, below),
             Step::Limits { .. } | Step::IoWeights { .. } | Step::DeviceProgram { .. } | Step::Delegate { .. } => {
                 self.before(setting, step)
@@ -332,6 +427,27 @@ impl Parent {
             }
         }
         Ok(())
+    }
+
+    fn scope(
+        &mut self,
+        setting: &Setting<'_>,
+        scope: &Scope,
+        path: &str,
+        properties: &[(String, systemd::Value)],
+        pid: i32,
+    ) -> Result<()> {
+        let claim = self.claim(setting)?;
+        scope.start(pid, &claim.launch, properties)?;
+        self.cgroup = Group::open(cgroup_mount(setting)?, path)?;
+        match &self.cgroup {
+            Some(group) => {
+                tree::adopt(group, &claim);
+                Ok(())
+            }
+            None => Err(Error::new("systemd", path, "the scope is not where it should be")
+                .hint("a slice of another name, or a manager that is not the one of this user")),
+        }
     }
 
     fn put(&mut self, slot: usize, fd: OwnedFd) {
@@ -647,7 +763,7 @@ fn user_namespace(maps: &crate::plan::Maps) -> Result<OwnedFd> {
 }
 
 /// The state that hooks read from stdin.
-fn hook_state(setting: &Setting<'_>, pid: i32, status: &str) -> Vec<u8> {
+pub fn hook_state(setting: &Setting<'_>, pid: i32, status: &str) -> Vec<u8> {
     state_json(&setting.plan.id, pid, status, setting.bundle, setting.annotations)
 }
 

@@ -4,7 +4,19 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use stockade::cli::{self, Cli, Command, words};
 use stockade::error::Error;
-use stockade::{commands, log, sys};
+use stockade::{commands, criu, log, sys};
+
+/// Podman takes the status of `checkpoint --help` for the answer to whether checkpoints work here.
+fn cannot_do(words: &[std::ffi::OsString]) -> i32 {
+    let asked = words.iter().any(|w| w == "checkpoint" || w == "restore");
+    match if asked { criu::check(&words::criu_of(words)) } else { Ok(()) } {
+        Ok(()) => 0,
+        Err(e) => {
+            log::error(&e);
+            1
+        }
+    }
+}
 
 fn main() {
     // Nothing that the caller left open is inherited by what we run; descriptors that it hands on are named by
@@ -17,7 +29,7 @@ fn main() {
         Ok(cli) => cli,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
             let _ = log::print(&e.render().to_string());
-            sys::exit(0);
+            sys::exit(cannot_do(&words));
         }
         Err(e) => {
             let (target, format) = words::log_of(&words);

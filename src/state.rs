@@ -732,10 +732,28 @@ fn ids_dir() -> Result<OwnedFd> {
 /// Reserves a block of ids for a container: a file named after its first id, made exclusively, that names the
 /// container's directory. A file whose container is gone is free again.
 pub fn reserve_ids(entry: &Entry) -> Result<Range> {
+    let free = reserve(entry, candidates(&entry.id)?)?;
+    free.ok_or_else(|| {
+        Error::new("ids", entry.id.as_str(), "no block of 65536 host ids is free").hint(
+            "delete containers, or give stockade more ids: a line `stockade:START:COUNT` in /etc/subuid and /etc/subgid",
+        )
+    })
+}
+
+/// Reserves exactly this block: images know no other.
+pub fn reserve_ids_at(entry: &Entry, start: u32) -> Result<Range> {
+    let free = reserve(entry, candidates(&entry.id)?.filter(|b| b.start == start))?;
+    free.ok_or_else(|| {
+        Error::new("ids", start.to_string(), "the host ids of the checkpoint are another's, or not stockade's to give")
+            .hint("delete the container that has them: two containers with the same ids are no strangers to each other")
+    })
+}
+
+fn reserve(entry: &Entry, blocks: impl Iterator<Item = Range>) -> Result<Option<Range>> {
     let dir = ids_dir()?;
     flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
     let named = claims::named(&entry.dir);
-    for block in candidates(&entry.id)?.filter(|b| !named.iter().any(|n| n.overlaps(b))) {
+    for block in blocks.filter(|b| !named.iter().any(|n| n.overlaps(b))) {
         let name = block.start.to_string();
         let owner = entry.dir.display().to_string();
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -752,11 +770,9 @@ pub fn reserve_ids(entry: &Entry) -> Result<Range> {
             other => other.at("ids", &name)?,
         };
         std::io::Write::write_all(&mut std::fs::File::from(made), owner.as_bytes()).at("ids", &name)?;
-        return Ok(block);
+        return Ok(Some(block));
     }
-    Err(Error::new("ids", entry.id.as_str(), "no block of 65536 host ids is free").hint(
-        "delete containers, or give stockade more ids: a line `stockade:START:COUNT` in /etc/subuid and /etc/subgid",
-    ))
+    Ok(None)
 }
 
 /// The block that `reserve_ids` would try first, without reserving it: for `explain`.

@@ -11,6 +11,8 @@ mod fixtures;
 mod policy;
 #[path = "plan/properties.rs"]
 mod properties;
+#[path = "plan/restore.rs"]
+mod restore;
 
 use common::{Bundle as Box_, failed, make_rootfs, ok, skip};
 use fixtures::*;

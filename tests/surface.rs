@@ -121,6 +121,77 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     drop(dir);
 }
 
+/// Every option of runc's man pages (1.1 to 1.4), in its long and its short form: none is a wrong command line. What is not
+/// done is refused by its name.
+#[test]
+fn every_option_of_runc_s_man_pages_is_known() {
+    let dir = scratch();
+    const LAUNCH: &str = "--bundle=/no -b=/no --console-socket=/no --pidfd-socket=/no --pid-file=/no --no-pivot \
+        --no-new-keyring --preserve-fds=0";
+    let verbs = [
+        (
+            "checkpoint",
+            "--image-path=/no --work-path=/no --parent-path=no --leave-running --tcp-established \
+            --tcp-skip-in-flight --link-remap --ext-unix-sk --shell-job --lazy-pages --status-fd=-1 \
+            --page-server=127.0.0.1:7 --file-locks --pre-dump --manage-cgroups-mode=soft --manage-cgroups-mode=full \
+            --manage-cgroups-mode=strict --manage-cgroups-mode=ignore --empty-ns=network --auto-dedup",
+        ),
+        ("create", LAUNCH),
+        ("delete", "--force -f"),
+        ("events", "--interval=5s --stats"),
+        (
+            "exec",
+            "--console-socket=/no --pidfd-socket=/no --cwd=/ --env=A=1 -e=A=1 --tty -t --user=1:1 -u=1 \
+            --additional-gids=1 -g=1 --process=/no -p=/no --detach -d --pid-file=/no --process-label=x --apparmor=x \
+            --no-new-privs --cap=CAP_KILL -c=CAP_KILL --preserve-fds=0 --cgroup=/ --ignore-paused",
+        ),
+        ("kill", "--all -a"),
+        ("list", "--format=json -f=table --quiet -q"),
+        ("pause", ""),
+        ("ps", "--format=json -f=table"),
+        (
+            "restore",
+            "--console-socket=/no --image-path=/no --work-path=/no --tcp-established --ext-unix-sk --shell-job \
+            --file-locks --manage-cgroups-mode=soft --bundle=/no -b=/no --detach -d --pid-file=/no --no-subreaper \
+            --no-pivot --empty-ns=network --auto-dedup --lazy-pages --lsm-profile=apparmor:x --lsm-mount-context=x",
+        ),
+        ("resume", ""),
+        ("run", LAUNCH),
+        ("run", "--detach -d --keep --no-subreaper"),
+        ("spec", "--bundle=/no/where -b=/no/where --rootless"),
+        ("start", ""),
+        ("state", ""),
+        (
+            "update",
+            "--resources=/no -r=/no --blkio-weight=10 --cpu-period=1000 --cpu-quota=1000 --cpu-burst=10 \
+            --cpu-share=10 --cpu-rt-period=0 --cpu-rt-runtime=0 --cpu-idle=1 --cpuset-cpus=0 --cpuset-mems=0 \
+            --kernel-memory=0 --kernel-memory-tcp=0 --memory=64M --memory=-1 --memory-reservation=1 --memory-swap=-1 \
+            --pids-limit=1 --l3-cache-schema=L3:0=1 --mem-bw-schema=MB:0=1",
+        ),
+    ];
+    let globals = "--debug --log={}/log --log-format=json --log-format=text --root={}/state --criu=criu \
+        --systemd-cgroup --rootless=true --rootless=false --rootless=auto";
+    let known = |line: &str| {
+        let out = typed(dir.path(), line);
+        let err = text(&out.stderr);
+        assert!(!err.contains("stockade: command line:"), "{line}: {err}");
+        // The parser alone would say 1 of a panic, too.
+        assert!(matches!(out.status.code(), Some(0 | 1 | 255)) && !err.contains("panicked"), "{line}: {err}");
+    };
+    for (verb, flags) in verbs {
+        let id = if ["list", "spec"].contains(&verb) { "" } else { "nobody" };
+        let command = if verb == "exec" { "true" } else { "" };
+        for flag in flags.split_whitespace().chain([""]) {
+            let flag = if verb == "spec" && flag == "--rootless" { "--rootless --bundle=/no/where" } else { flag };
+            let flag = if verb == "spec" && flag.is_empty() { "--bundle=/no/where" } else { flag };
+            known(&format!("--root={{}}/state {verb} {flag} {id} {command}"));
+        }
+    }
+    for flag in globals.split_whitespace() {
+        known(&format!("{flag} state nobody"));
+    }
+}
+
 /// The same meaning, however it is spelt: Go's flags take one dash or two, and a boolean takes a value.
 #[test]
 fn spellings_of_go_and_of_getopt_mean_the_same() {
@@ -154,6 +225,11 @@ fn spellings_of_go_and_of_getopt_mean_the_same() {
             assert_eq!((ok(&out).as_str(), text(&out.stderr).as_str()), (answer, ""), "{line}");
         }
     }
+    // The last one counts; what may be there many times is.
+    silent(&on(&bundle, "--root /no/such --root {}/state run -d -b /no/such -b {} --pid-file no --pid-file pid box"));
+    assert!(bundle.path().join("pid").exists() && !bundle.path().join("no").exists());
+    assert_eq!(ok(&on(&bundle, "exec -e A=1 --env B=2 -e C=3 box env")).lines().filter(|l| l.len() == 3).count(), 3);
+    silent(&on(&bundle, "delete -f box"));
     silent(&on(&bundle, "delete -f=true box"));
     assert!(failed(&on(&bundle, "delete -f=false box")).contains("does not exist"));
     assert!(failed(&on(&bundle, "run --no-pivot -b {} box")).contains("--no-pivot: refused"));
@@ -441,6 +517,19 @@ fn what_features_list_is_taken() {
     let caps = all["linux"]["capabilities"].clone();
     config["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
     planned(&config, "capabilities");
+
+    let memory = &all["linux"]["memoryPolicy"];
+    for mode in list(&memory["modes"]) {
+        let mut config = base();
+        let everywhere = ["MPOL_DEFAULT", "MPOL_LOCAL"].contains(&mode.as_str());
+        config["linux"]["memoryPolicy"] = json!({ "mode": mode, "nodes": if everywhere { "" } else { "0" } });
+        planned(&config, &mode);
+    }
+    for flag in list(&memory["flags"]) {
+        let mut config = base();
+        config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [flag] });
+        planned(&config, &flag);
+    }
 
     let seccomp = &all["linux"]["seccomp"];
     for action in list(&seccomp["actions"]) {

@@ -9,6 +9,7 @@ use crate::log::{Format, Target};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// The name by which we were called: help and version speak of that.
 pub fn called() -> String {
@@ -157,6 +158,13 @@ pub fn log_of(words: &[OsString]) -> (Option<Target>, Format) {
         }
     }
     (target, format)
+}
+
+/// What `--criu` names, also where the rest is only a question for help.
+pub fn criu_of(words: &[OsString]) -> PathBuf {
+    let named = words.iter().zip(words.iter().skip(1)).find(|(w, _)| *w == "--criu").map(|(_, value)| value.clone());
+    let joined = || words.iter().find_map(|w| w.to_str()?.strip_prefix("--criu=").map(OsString::from));
+    named.or_else(joined).map_or_else(|| "criu".into(), PathBuf::from)
 }
 
 /// clap's several lines as one error of ours.

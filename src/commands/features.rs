@@ -4,7 +4,7 @@
 //! what we know, not what this kernel has; `supportedFlags` alone asks the kernel, as the specification wants it.
 
 use crate::error::{Error, Result};
-use crate::plan::{Moment, Ns, options};
+use crate::plan::{Moment, Ns, options, unit};
 use crate::{policy, sys};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 /// The oldest specification whose bundles are taken, and the newest.
 const VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
 
-/// Annotations of a config.json that stockade acts upon. None: a bundle cannot loosen its policy by an annotation, nor
-/// change anything else.
-const ACTED_UPON: [&str; 0] = [];
+/// Annotations of a config.json that stockade acts upon; a name that ends in a dot is a prefix. The policy says which
+/// properties of the unit these may set, and no annotation loosens it.
+const ACTED_UPON: [&str; 1] = [unit::PREFIX];
 
 const HOOKS: [Moment; 6] = [
     Moment::Prestart,
@@ -39,9 +39,8 @@ fn document() -> Value {
     capabilities.sort_by_key(|c| c.index());
     let capabilities: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
     let flags = words::<oci_spec::runtime::LinuxSeccompFilterFlag>();
+    let systemd = cfg!(feature = "systemd");
     let supported: Vec<&String> = flags.iter().filter(|f| kernel_knows(f)).collect();
-    let mut actions = words::<oci_spec::runtime::LinuxSeccompAction>();
-    actions.retain(|a| a != "SCMP_ACT_NOTIFY");
     json!({
         "ociVersionMin": VERSIONS.0,
         "ociVersionMax": VERSIONS.1,
@@ -50,20 +49,24 @@ fn document() -> Value {
         "linux": {
             "namespaces": namespaces,
             "capabilities": capabilities,
-            "cgroup": { "v1": false, "v2": true, "systemd": cfg!(feature = "systemd"), "systemdUser": cfg!(feature = "systemd"), "rdma": true },
+            "cgroup": { "v1": false, "v2": true, "systemd": systemd, "systemdUser": systemd, "rdma": true },
             "seccomp": {
                 "enabled": true,
-                "actions": actions,
+                "actions": words::<oci_spec::runtime::LinuxSeccompAction>(),
                 "operators": words::<oci_spec::runtime::LinuxSeccompOperator>(),
                 "archs": words::<oci_spec::runtime::Arch>(),
                 "knownFlags": flags,
                 "supportedFlags": supported,
             },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": {
+                "modes": words::<oci_spec::runtime::MemoryPolicyModeType>(),
+                "flags": words::<oci_spec::runtime::MemoryPolicyFlagType>(),
+            },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": annotations(),
         "potentiallyUnsafeConfigAnnotations": ACTED_UPON,

@@ -206,6 +206,21 @@ pub fn check_descriptors(count: u32) -> Result<()> {
     Ok(())
 }
 
+/// Reserves the host ids that the plan will give the container. `start`: those and no others.
+pub fn take_ids(bundle: &Bundle, policy: &Policy, host: &mut Host, entry: &Entry, start: Option<u32>) -> Result<()> {
+    if plan::wants_ids(bundle, policy, host) {
+        host.ids.block = Some(match start {
+            Some(start) => state::reserve_ids_at(entry, start)?,
+            None => state::reserve_ids(entry)?,
+        });
+    }
+    let named = plan::named_ids(bundle, policy, host);
+    if !named.is_empty() {
+        host.ids.held = state::claims::claim(entry, &named)?;
+    }
+    Ok(())
+}
+
 fn prepare(
     request: &Request,
     host: &mut Host,
@@ -213,13 +228,7 @@ fn prepare(
     entry: &Entry,
     signals: Option<&Signals>,
 ) -> Result<(Plan, Built)> {
-    if plan::wants_ids(&request.bundle, &request.policy, host) {
-        host.ids.block = Some(state::reserve_ids(entry)?);
-    }
-    let named = plan::named_ids(&request.bundle, &request.policy, host);
-    if !named.is_empty() {
-        host.ids.held = state::claims::claim(entry, &named)?;
-    }
+    take_ids(&request.bundle, &request.policy, host, entry, None)?;
     let foreground = matches!(request.mode, Mode::Foreground { keep: false });
     let options = Options {
         id: request.id.clone(),
@@ -264,7 +273,7 @@ fn prepare(
 }
 
 /// Takes back an entry whose launch failed.
-fn undo(entry: &Entry) {
+pub fn undo(entry: &Entry) {
     if let Err(e) = entry.purge(None) {
         crate::log::debug(&format!("cleaning up: {e}"));
     }
@@ -280,38 +289,42 @@ fn end(built: &Built) {
 }
 
 /// Kills a container whose launch failed after it was built, and removes it.
-fn abandon(built: &Built, entry: &Entry) {
+pub fn abandon(built: &Built, entry: &Entry) {
     end(built);
     if let Err(e) = entry.purge(None) {
         crate::log::debug(&format!("cleaning up: {e}"));
     }
 }
 
-/// Writes the state and the pid file, hands over the terminal, and lets the child live on.
-fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<State> {
-    let init = ProcessId::of(built.pid).ok_or_else(crate::sync::gone)?;
+/// What is remembered of a container that was built.
+pub fn state_of(bundle: &Bundle, plan: &Plan, built: &Built) -> Result<State> {
     let mut findings = plan.findings.clone();
     findings.extend(built.findings.iter().cloned());
-    let state = State {
-        id: request.id.clone(),
-        init,
-        bundle: request.bundle.dir.clone(),
-        rootfs: request.bundle.rootfs.clone(),
+    Ok(State {
+        id: plan.id.clone(),
+        init: ProcessId::of(built.pid).ok_or_else(crate::sync::gone)?,
+        bundle: bundle.dir.clone(),
+        rootfs: bundle.rootfs.clone(),
         created: state::now(),
         owner: state::owner(),
-        annotations: state::annotations(&request.bundle),
+        annotations: state::annotations(bundle),
         policy: plan.policy.clone(),
         findings,
-        startable: request.bundle.spec.process().is_some(),
+        startable: bundle.spec.process().is_some(),
         hooks: plan.later_hooks.clone(),
         intent: built.intent.clone(),
-    };
+    })
+}
+
+/// Writes the state and the pid file, hands over the terminal, and lets the child live on.
+fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<State> {
+    let state = state_of(&request.bundle, plan, built)?;
     let outside = Outside {
         pid_file: request.pid_file.as_deref(),
         console_socket: request.console_socket.as_deref(),
         pidfd_socket: request.pidfd_socket.as_deref(),
         agent: plan.listener().map(|l| {
-            let json = launch::state_json(&state.id, init.pid, "creating", &state.bundle, &state.annotations);
+            let json = launch::state_json(&state.id, state.init.pid, "creating", &state.bundle, &state.annotations);
             (l, serde_json::from_slice(&json).unwrap_or_default())
         }),
     };
@@ -361,7 +374,7 @@ pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> 
     committed
 }
 
-fn write_pid(path: &Path, pid: i32) -> Result<()> {
+pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let shown = path.display().to_string();
     // Whole or absent: whoever polls for it must not read half a number.
     let mut temporary = path.as_os_str().to_owned();

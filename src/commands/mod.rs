@@ -1,5 +1,6 @@
 //! The verbs, one short file a family. Each reads what was typed, turns it into values, and calls the rooms below.
 
+mod checkpoint;
 mod exec;
 mod features;
 mod launch;
@@ -42,6 +43,8 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Ps(args) => resources::ps(&global, &args),
         Command::Events(args) => resources::events(&global, &args),
         Command::Explain(args) => show::explain(&global, &args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&global, &args),
+        Command::Restore(args) => checkpoint::restore(&global, args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),
@@ -55,6 +58,7 @@ fn version() -> String {
     if called != "stockade" {
         text += &format!("stockade: {version}\n");
     }
+    let criu = if crate::criu::find("criu".as_ref()).is_ok() { " +CRIU" } else { "" };
     let systemd = if cfg!(feature = "systemd") { "+SYSTEMD " } else { "" };
-    text + &format!("{systemd}+CAP +SECCOMP +EBPF\n")
+    text + &format!("{systemd}+SELINUX +APPARMOR +CAP +SECCOMP +EBPF{criu}\n")
 }

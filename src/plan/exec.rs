@@ -23,6 +23,13 @@ pub struct Confinement {
     pub policy: String,
     /// The namespaces that are not the runtime's.
     pub namespaces: Vec<Ns>,
+    /// Those of them that others made.
+    #[serde(default)]
+    pub joined: Vec<Ns>,
+    /// The host owns the cgroup namespace, because criu made the rest inside of it: nobody can join it from the
+    /// container's user namespace, so who comes later makes one of the same view.
+    #[serde(default)]
+    pub cgroup_namespace_again: bool,
     /// The uid map; empty without a user namespace of its own.
     pub uids: Vec<IdMap>,
     /// The gid map.
@@ -178,6 +185,9 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     steps.push(Step::Go);
     steps.push(Step::AwaitGo);
     steps.push(Step::Arrive { cgroup_namespace: confinement.namespaces.contains(&Ns::Cgroup) });
+    if confinement.cgroup_namespace_again {
+        steps.push(Step::UnshareCgroup);
+    }
     steps.push(Step::NewSession { keyring: confinement.keyring });
     if let Some((uid, gid)) = confinement.builder {
         steps.push(Step::BecomeRoot { uid, gid });

@@ -15,6 +15,7 @@ pub mod namespaces;
 pub mod options;
 pub mod process;
 pub mod resources;
+pub mod restore;
 pub mod step;
 pub mod unit;
 
@@ -352,6 +353,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     let confinement = exec::Confinement {
         policy: policy.name.clone(),
         namespaces: Ns::ALL.into_iter().filter(|n| draft.ns.is_own(*n)).collect(),
+        cgroup_namespace_again: false,
+        joined: draft.ns.joined.iter().map(|j| j.ns).collect(),
         uids: ids.uids.clone(),
         gids: ids.gids.clone(),
         builder: ids.builder,

@@ -910,7 +910,7 @@ impl Step {
             Step::TimeOffsets { .. } => {
                 ("written while its time namespace is new and empty; then it enters that itself", "-")
             }
-            Step::UnshareCgroup => ("its root is the scope, so only now", "the host's cgroup tree seen inside"),
+            Step::UnshareCgroup => ("its root is where we are, so only now", "the host's cgroup tree seen inside"),
             Step::MapIds { uids, gids, .. } if uids.iter().chain(gids).any(|m| m.outside == 0) => {
                 ("the config asks for ids that include root of the host", "-")
             }

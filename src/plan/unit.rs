@@ -10,7 +10,8 @@ use crate::cgroup::systemd::Value;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-const PREFIX: &str = "org.systemd.property.";
+/// What such an annotation begins with.
+pub const PREFIX: &str = "org.systemd.property.";
 
 /// The properties that can be set at all. None of them runs a program, names a file or widens a limit.
 pub const KNOWN: [(&str, Kind); 8] = [

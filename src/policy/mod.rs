@@ -69,6 +69,8 @@ pub struct Policy {
     pub intel_rdt: Above,
     /// Hooks of the config: each is code that runs as the runtime's user, on the host.
     pub hooks: Above,
+    /// Images of a checkpoint: code that is running already, and says itself with which rights.
+    pub restore: Above,
     /// Limits for a config that sets none.
     pub limits: Limits,
     /// A config that lifts one of those limits (-1), or shields itself from the OOM killer (oomScoreAdj below 0).
