@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -268,29 +268,6 @@ fn a_terminal_without_one_outside() {
     assert_eq!(flags & nix::libc::O_NONBLOCK, 0);
     drop(writer);
     assert_eq!(std::io::read_to_string(reader).unwrap(), "done\r\n");
-}
-
-/// Receives one descriptor and the bytes that came with it.
-fn receive(listener: &UnixListener) -> (OwnedFd, Vec<u8>) {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    let (stream, _) = listener.accept().unwrap();
-    let mut bytes = [0u8; 256];
-    let mut control = nix::cmsg_space!([RawFd; 4]);
-    let mut iov = [std::io::IoSliceMut::new(&mut bytes)];
-    let message =
-        recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
-    let n = message.bytes;
-    let mut fds: Vec<RawFd> = Vec::new();
-    for part in message.cmsgs().unwrap() {
-        if let ControlMessageOwned::ScmRights(raw) = part {
-            fds.extend(raw);
-        }
-    }
-    assert_eq!(fds.len(), 1);
-    let mut rest = Vec::new();
-    (&stream).read_to_end(&mut rest).unwrap();
-    assert!(rest.is_empty(), "one message and the end");
-    (stockade::sys::adopt(fds[0]), bytes[..n].to_vec())
 }
 
 /// Reads a terminal until nobody has its other end.

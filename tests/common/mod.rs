@@ -280,6 +280,9 @@ pub fn receive(listener: &std::os::unix::net::UnixListener) -> (std::os::fd::Own
         }
     }
     assert_eq!(fds.len(), 1);
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut &stream, &mut rest).unwrap();
+    assert!(rest.is_empty(), "one message and the end");
     (stockade::sys::adopt(fds[0]), bytes[..n].to_vec())
 }
 
