@@ -172,7 +172,12 @@ fn the_container_sees_exactly_its_own_processes() {
         talk.ask("sleep 1000 & sleep 1000 & (sleep 1000 &)");
         let init = bundle.pid();
         wait_for("an adopted orphan", || {
-            members(init).values().filter(|p| proc_status(**p, "PPid") == Some(init.to_string())).count() == 3
+            let sleeps = |p: &&i32| {
+                // Between fork and execve it is a shell yet.
+                proc_status(**p, "PPid") == Some(init.to_string())
+                    && proc_status(**p, "Name").as_deref() == Some("sleep")
+            };
+            members(init).values().filter(sleeps).count() == 3
         });
         let seen = visible(talk);
         assert_eq!(seen.len(), 4, "{kind}: {seen:?}");

@@ -258,6 +258,7 @@ fn success_is_silent_and_a_failure_is_one_record() {
         ("create -b {}/nowhere other", "no such file or directory"),
         ("create -b {} a/b", "invalid character"),
         ("start box", "running"),
+        ("update --mem-bw-schema=MB:0=1 box", "--mem-bw-schema: MB:0=1: refused"),
         ("fly", "No help topic for 'fly'"),
         ("state", "<ID>"),
         ("--no-such list", "'--no-such'"),

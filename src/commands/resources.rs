@@ -134,8 +134,11 @@ fn read_resources(path: &str) -> Result<LinuxResources> {
 
 /// The flags say the same as a file would: one way for both.
 fn from_flags(args: &Update) -> Result<LinuxResources> {
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        return Err(Error::new("update", "--l3-cache-schema", "Intel RDT is not implemented"));
+    for (flag, value) in [("--l3-cache-schema", &args.l3_cache_schema), ("--mem-bw-schema", &args.mem_bw_schema)] {
+        if let Some(value) = value {
+            let why = "refused: the class of a container may be shared, and its schemata are then others', too";
+            return Err(Error::new(flag, value.as_str(), why).hint("write them in /sys/fs/resctrl"));
+        }
     }
     let size = |flag: &str, text: &Option<String>| match text {
         Some(text) => parse_size(text).map(Some).map_err(|e| Error { step: flag.into(), ..e }),
