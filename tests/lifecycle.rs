@@ -663,7 +663,9 @@ fn hook(shell: &str, name: &str, log: &str) -> Value {
 #[test]
 fn hooks_of_all_six_kinds() {
     need_root!("hooks_of_all_six_kinds");
-    let mut bundle = Bundle::usual(&["sh", "-c", "echo workload >> /log"]).policy("oci");
+    // After the five lines of the hooks so far: the poststart hook runs beside it, and both write into one file.
+    let script = "while [ $(wc -l < /log) -lt 5 ]; do sleep 0.02; done; echo workload >> /log";
+    let mut bundle = Bundle::usual(&["sh", "-c", script]).policy("oci");
     let log = bundle.rootfs().join("log").display().to_string();
     std::fs::write(&log, "").unwrap();
     bundle.config["annotations"] = json!({ "key": "value" });
