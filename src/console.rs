@@ -164,8 +164,8 @@ impl Pipe {
     }
 }
 
-/// The terminal between the workload and our standard streams.
-struct Relay {
+/// The terminal between the workload and our standard streams. Ours is as it was before when this value goes.
+pub struct Relay {
     /// None: hung up.
     master: Option<OwnedFd>,
     stdin: Stream,
@@ -182,7 +182,8 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(master: OwnedFd) -> Result<Relay> {
+    /// Takes the master of a terminal, before the workload is started: it may look at the size of its window at once.
+    pub fn new(master: OwnedFd) -> Result<Relay> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).at("console", "master")?;
         let mut relay = Relay {
             master: Some(master),
@@ -301,12 +302,11 @@ impl Relay {
 /// Follows a started workload to its end and returns its status. `on_start` runs once it has been executed.
 pub fn follow(
     built: &launch::Built,
-    console: Option<OwnedFd>,
+    mut relay: Option<Relay>,
     signals: &Signals,
     interactive: bool,
     mut on_start: impl FnMut() -> Result<()>,
 ) -> Result<i32> {
-    let mut relay = console.map(Relay::new).transpose()?;
     let mut talking = true;
     let mut code = None;
     while code.is_none() || relay.as_ref().is_some_and(|r| !r.is_done()) {

@@ -64,7 +64,11 @@ impl Person {
     }
 
     fn hears(&self, word: &str) {
-        wait_for(&format!("{word:?}"), || text(&self.heard.lock().unwrap()).contains(word));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !text(&self.heard.lock().unwrap()).contains(word) {
+            assert!(std::time::Instant::now() < end, "{word:?} in {:?}", text(&self.heard.lock().unwrap()));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     fn types(&self, words: &str) {
@@ -96,6 +100,8 @@ fn a_person_types_sees_and_resizes() {
         person.hears("/dev/");
         // Raw outside, cooked inside: the container's terminal does what ours did.
         wait_for("raw mode", || {
+            let ended = person.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", text(&person.heard.lock().unwrap()));
             let now = tcgetattr(&person.slave).unwrap();
             !now.local_flags.intersects(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG)
                 && !now.output_flags.contains(OutputFlags::OPOST)

@@ -4,7 +4,7 @@ use super::launch::{Outside, await_exec, check_descriptors, check_terminal, hand
 use crate::bundle;
 use crate::cgroup;
 use crate::cli::{Exec, Global};
-use crate::console::{self, Signals};
+use crate::console::{self, Relay, Signals};
 use crate::error::{Context, Error, Result};
 use crate::host::{Host, read_small};
 use crate::join::Target;
@@ -108,12 +108,12 @@ fn follow(
         agent,
     };
     hand_over(&outside, built, || Ok(()))?;
-    console::start(&built.channel)?;
     match signals {
-        None => await_exec(built).map(|()| 0),
+        None => console::start(&built.channel).and_then(|()| await_exec(built)).map(|()| 0),
         Some(signals) => {
-            let console = built.console.take();
-            console::follow(built, console, &signals, false, || Ok(()))
+            let relay = built.console.take().map(Relay::new).transpose()?;
+            console::start(&built.channel)?;
+            console::follow(built, relay, &signals, false, || Ok(()))
         }
     }
 }

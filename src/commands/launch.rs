@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::cli::{Create, Global, Launch, Run};
-use crate::console::{self, Signals};
+use crate::console::{self, Relay, Signals};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::launch::{self, Built, Setting};
@@ -146,11 +146,12 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         }
         Mode::Foreground { keep } => {
             let Some(signals) = signals else { return Err(Error::new("signals", "", "are not collected")) };
-            console::start(&built.channel)?;
+            let relay = built.console.take().map(Relay::new).transpose();
+            let started = relay.and_then(|relay| console::start(&built.channel).map(|()| relay));
             entry.unlock();
             let on_start = || poststart(&state, Some(&signals));
-            let console = built.console.take();
-            let outcome = console::follow(&built, console, &signals, request.interactive, on_start);
+            let outcome =
+                started.and_then(|relay| console::follow(&built, relay, &signals, request.interactive, on_start));
             if outcome.is_err() {
                 end(&built);
             }
