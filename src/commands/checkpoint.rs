@@ -4,7 +4,7 @@ use super::launch::{abandon, check_terminal, poststop, state_of, take_ids, undo,
 use crate::bundle::Bundle;
 use crate::cgroup::Group;
 use crate::cli::{Checkpoint, Criu, Global, Restore};
-use crate::console::{self, Signals};
+use crate::console::{self, Relay, Signals};
 use crate::criu::{self, Ask, Fields, Talk};
 use crate::error::{Context, Error, Result};
 use crate::host::read_small;
@@ -403,8 +403,8 @@ fn remember(args: &Restore, bundle: &Bundle, plan: &Plan, built: &Built, entry: 
 fn follow(built: &mut Built, signals: Option<Signals>, entry: &Entry, state: &state::State) -> Result<i32> {
     entry.unlock();
     let Some(signals) = signals else { return Ok(0) };
-    let console = built.console.take();
-    let outcome = console::follow(built, console, &signals, false, || Ok(()));
+    let relay = built.console.take().map(Relay::new).transpose();
+    let outcome = relay.and_then(|relay| console::follow(built, relay, &signals, false, || Ok(())));
     if outcome.is_err() {
         let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = crate::launch::reap(built.pid);
