@@ -345,8 +345,10 @@ fn the_pidfd_socket_gets_the_process() {
     // A foreground run has one, too.
     let mut run = bundle.command(&["run", "--pidfd-socket", &path, "box"]).stdout(Stdio::null()).spawn().unwrap();
     let (pidfd, _) = receive(&listener);
+    // Executed, and not only on its way: before that its death is a failure of the launch.
     wait_for("the workload", || {
-        bundle.verb(&["state", "box"]).status.success() && bundle.state()["status"] == "running"
+        bundle.verb(&["state", "box"]).status.success()
+            && proc_status(bundle.pid(), "Name").is_some_and(|name| name == "sleep")
     });
     stockade::sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(137));
