@@ -188,6 +188,10 @@ pub struct Launch {
     /// chroot instead of pivot_root: refused, a root that can be left is none
     #[arg(long)]
     pub no_pivot: bool,
+    /// Give it a secret: what FILE (or stdin, as -) has, at /run/secrets/NAME for the workload's user alone, in memory
+    /// that is never swapped; may be given more than once
+    #[arg(long, value_name = "NAME=FILE|NAME=-")]
+    pub secret: Vec<String>,
     /// Hand so many descriptors above 2 to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
@@ -590,9 +594,16 @@ pub struct Sandbox {
     /// Set an environment variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
+    /// Give it a secret: what FILE (or stdin, as -) has, at /run/secrets/NAME, in memory that is never swapped; may be
+    /// given more than once
+    #[arg(long, value_name = "NAME=FILE|NAME=-", conflicts_with = "emit_bundle")]
+    pub secret: Vec<String>,
     /// The directory to start in [default: the empty home]
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// No memory both written and executed: whatever compiles while it runs (node, java) fails then; needs Linux 6.3
+    #[arg(long)]
+    pub no_jit: bool,
     /// The host name inside
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     pub hostname: String,

@@ -33,6 +33,9 @@ pub struct Host {
     pub known_caps: u64,
     /// Whether AppArmor is in force.
     pub apparmor: bool,
+    /// The AppArmor profile that confines us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confined: Option<String>,
     /// Whether SELinux is in force.
     pub selinux: bool,
     /// Where resctrl is mounted.
@@ -128,6 +131,7 @@ impl Host {
         let caps = sys::capget().at("host", "capget")?.effective;
         let uname = nix::sys::utsname::uname().at("host", "uname")?;
         let uid_map = read_small("/proc/self/uid_map", 1 << 16)?;
+        let apparmor = read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y'));
         let mut host = Host {
             kernel: uname.release().to_string_lossy().into_owned(),
             uid,
@@ -135,7 +139,8 @@ impl Host {
             groups: sys::getgroups().at("host", "getgroups")?,
             caps,
             known_caps: known_caps(),
-            apparmor: read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y')),
+            apparmor,
+            confined: if apparmor { confined() } else { None },
             resctrl: statfs(RESCTRL).is_ok_and(|s| s.filesystem_type() == RDTGROUP_SUPER_MAGIC).then(|| RESCTRL.into()),
             selinux: access("/sys/fs/selinux/enforce", AccessFlags::F_OK).is_ok(),
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
@@ -217,6 +222,14 @@ impl Host {
         }
         facts
     }
+}
+
+/// `NAME (enforce)`, or `unconfined`; a profile can also have the mode `unconfined`, to name a program and no more.
+fn confined() -> Option<String> {
+    // By a file that is AppArmor's alone, where two LSMs are stacked.
+    let label = read_small("/proc/self/attr/apparmor/current", 4096).ok()?;
+    let label = label.trim_end_matches(['\n', '\0']);
+    (label != "unconfined" && !label.ends_with("(unconfined)")).then(|| label.to_owned())
 }
 
 /// By cap_last_cap of capabilities(7).

@@ -8,6 +8,7 @@
 mod copyup;
 mod mounts;
 pub mod process;
+mod secrets;
 mod users;
 
 use crate::error::{Context, Error, Result, printable};
@@ -36,6 +37,8 @@ pub struct Inheritance<'a> {
     pub channel: Channel,
     /// Detached mounts, by slot.
     pub slots: Vec<Option<OwnedFd>>,
+    /// Secrets of the caller.
+    pub secrets: Vec<crate::secrets::Secret>,
     /// It joins a container, and the runtime opened what it could of the files of `process::labels`, from slot 1 on.
     pub joins: bool,
     /// The gate of `create`.
@@ -209,6 +212,7 @@ impl Child<'_> {
             Step::Bind { source, target, recursive, attr } => self.bind(step, source, target, *recursive, attr),
             Step::Devices { nodes, bind, links } => self.devices(nodes, *bind, links),
             Step::Console { uid, size, bind } => self.console(*uid, *size, *bind),
+            Step::Secrets { uid, gid, .. } => self.secrets(step, *uid, *gid),
             Step::SetAttr { target, attr } => self.set_attr(step, target, attr),
             Step::Mask { paths } => self.mask(paths),
             Step::ReadonlyPaths { paths } => self.readonly_paths(paths),
@@ -238,9 +242,12 @@ impl Child<'_> {
             Step::Hostname { name: host } => sethostname(host).at(name, host),
             Step::Domainname { name: domain } => sys::set_domainname(domain).at(name, domain),
             Step::Loopback => sys::loopback_up().at(name, "lo"),
-            Step::Rlimits { .. } | Step::MemoryPolicy { .. } | Step::Personality { .. } | Step::Umask { .. } => {
-                process::shape(step)
-            }
+            Step::Rlimits { .. }
+            | Step::MemoryPolicy { .. }
+            | Step::Personality { .. }
+            | Step::Umask { .. }
+            | Step::DenyWriteExecute
+            | Step::CoreScheduling => process::shape(step),
             Step::Label { apparmor, selinux } => {
                 let (apparmor, selinux) = (apparmor.as_deref(), selinux.as_deref());
                 for (slot, (file, text)) in (1..).zip(process::labels(apparmor, selinux)) {

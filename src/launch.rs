@@ -67,6 +67,8 @@ pub struct Setting<'a> {
     pub ids: Option<crate::host::Range>,
     /// A throwaway bundle.
     pub scratch: Option<PathBuf>,
+    /// Secrets of the caller; wiped when the child is built.
+    pub secrets: Vec<crate::secrets::Secret>,
 }
 
 /// A child that is built and waits.
@@ -519,6 +521,7 @@ impl Parent {
                     plan: setting.plan,
                     channel: theirs,
                     slots: std::mem::take(&mut self.slots),
+                    secrets: std::mem::take(&mut setting.secrets),
                     joins: false,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
@@ -584,6 +587,7 @@ impl Parent {
                             plan: setting.plan,
                             channel: theirs,
                             slots,
+                            secrets: Vec::new(),
                             joins: true,
                             gate: None,
                             failure: None,

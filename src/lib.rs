@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] those of the namespaces
-//!   that a bundle names.
+//!   that a bundle names; [`secrets`] reads what the caller hands to a container.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
@@ -41,6 +41,7 @@ pub mod policy;
 pub mod pty;
 pub mod restore;
 pub mod seccomp;
+pub mod secrets;
 pub mod state;
 pub mod sync;
 pub mod sys;

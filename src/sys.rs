@@ -188,6 +188,22 @@ pub fn set_no_new_privs() -> Res<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
 
+/// PR_SET_MDWE(2const), PR_MDWE_REFUSE_EXEC_GAIN: no memory is both writable and executable, or executable later; kept
+/// over execve(2).
+pub fn deny_write_execute() -> Res<()> {
+    const PR_SET_MDWE: i32 = 65;
+    const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
+    prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0).map(drop)
+}
+
+/// prctl(2), PR_SCHED_CORE with PR_SCHED_CORE_CREATE for this thread: a new cookie, which its children inherit
+/// (Documentation/admin-guide/hw-vuln/core-scheduling.rst).
+pub fn new_core_cookie() -> Res<()> {
+    const PR_SCHED_CORE: i32 = 62;
+    const PR_SCHED_CORE_CREATE: u64 = 1;
+    prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0).map(drop)
+}
+
 /// PR_SET_KEEPCAPS(2const): keep the permitted set over a change of uid.
 pub fn set_keep_caps(on: bool) -> Res<()> {
     prctl(libc::PR_SET_KEEPCAPS, u64::from(on), 0).map(drop)
@@ -445,6 +461,57 @@ pub fn new_session_keyring() -> Res<()> {
     let name = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name asks for an anonymous keyring.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) }).map(drop)
+}
+
+/// Memory for a secret: mmap(2), not swapped while mlock(2) holds it, in no core dump (madvise(2), MADV_DONTDUMP), and
+/// wiped when it goes. A child has it, too.
+pub struct PrivateMemory {
+    at: std::ptr::NonNull<libc::c_void>,
+    len: usize,
+    locked: bool,
+}
+
+impl PrivateMemory {
+    /// So many bytes, all 0.
+    pub fn new(len: usize) -> Res<PrivateMemory> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, wherever the kernel has room.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
+        let at = std::ptr::NonNull::new(at).filter(|p| p.as_ptr() != libc::MAP_FAILED).ok_or_else(Errno::last)?;
+        // SAFETY: the mapping is ours alone and `len` long.
+        let locked = unsafe { libc::mlock(at.as_ptr(), len) } == 0;
+        // SAFETY: as above.
+        check(libc::c_long::from(unsafe { libc::madvise(at.as_ptr(), len, libc::MADV_DONTDUMP) }))?;
+        Ok(PrivateMemory { at, len, locked })
+    }
+
+    /// Whether it is kept out of the swap. RLIMIT_MEMLOCK may be too low for that.
+    pub fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: a live mapping of that length, initialised by the kernel.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().cast(), self.len) }
+    }
+
+    /// All of it, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and borrowed for us alone.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().cast(), self.len) }
+    }
+}
+
+impl Drop for PrivateMemory {
+    fn drop(&mut self) {
+        for byte in self.bytes_mut() {
+            // SAFETY: a live reference; volatile, because nobody reads it again and a plain write might be left out.
+            unsafe { std::ptr::write_volatile(byte, 0) };
+        }
+        // SAFETY: the mapping is ours, and nobody has a reference to it any more.
+        unsafe { libc::munmap(self.at.as_ptr(), self.len) };
+    }
 }
 
 // ---------------------------------------------------------------- mounts by descriptor

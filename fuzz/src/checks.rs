@@ -81,6 +81,7 @@ fn host(choice: u8) -> Host {
         caps: if privileged { 0x1ff_ffff_ffff } else { 0 },
         known_caps: if choice & 16 == 0 { u64::MAX } else { (1 << 38) - 1 },
         apparmor: choice & 32 == 0,
+        confined: None,
         selinux: choice & 32 != 0,
         resctrl: (choice & 8 == 0).then(|| "/sys/fs/resctrl".into()),
         initial_userns: choice & 64 == 0,

@@ -346,6 +346,7 @@ pub fn restore(global: &Global, args: Restore) -> Result<i32> {
             hooked: &hooked,
             ids: host.ids.block,
             scratch: None,
+            secrets: Vec::new(),
         };
         let wanted =
             crate::restore::Wanted { images: &images, criu: &criu, options: all, directory: places.images.as_fd() };

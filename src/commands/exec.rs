@@ -82,6 +82,7 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         hooked: &std::cell::Cell::new(false),
         ids: None,
         scratch: None,
+        secrets: Vec::new(),
     })?;
     let agent = plan.listener().map(|l| {
         let json = launch::state_json(&state.id, state.init.pid, "running", &state.bundle, &state.annotations);

@@ -9,6 +9,7 @@ use crate::launch::{self, Built, Setting};
 use crate::listener::{self, Owner};
 use crate::plan::{self, Listener, Moment, Options, Plan};
 use crate::policy::Policy;
+use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
 use crate::{handover, hooks, sys};
@@ -52,6 +53,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Sockets before those, which a service manager activates the workload with.
     pub listen_fds: u32,
+    /// Secrets for the container.
+    pub secrets: Vec<Secret>,
     /// A bundle to be removed with the container.
     pub scratch: Option<PathBuf>,
     /// A person's command: a signal that PID 1 would ignore ends it all the same.
@@ -82,6 +85,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         return Err(Error::new("config.json", "process", "missing: there is nothing to run")
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
     }
+    let secrets = secrets::read_all(&args.secret)?;
     let request = Request {
         bundle,
         policy: Policy::choose(global.policy.as_deref())?,
@@ -94,6 +98,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
         listen_fds: listen_fds(),
+        secrets,
         scratch: None,
         interactive: false,
     };
@@ -114,7 +119,8 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         Some(entry) => entry,
         None => store.create(&request.id)?,
     };
-    let (plan, mut built) = match prepare(&request, &mut host, &store, &entry, signals.as_ref()) {
+    let secrets = std::mem::take(&mut request.secrets);
+    let (plan, mut built) = match prepare(&request, secrets, &mut host, &store, &entry, signals.as_ref()) {
         Ok(done) => done,
         Err(e) => {
             undo(&entry);
@@ -224,6 +230,7 @@ pub fn take_ids(bundle: &Bundle, policy: &Policy, host: &mut Host, entry: &Entry
 
 fn prepare(
     request: &Request,
+    secrets: Vec<Secret>,
     host: &mut Host,
     store: &Store,
     entry: &Entry,
@@ -236,6 +243,7 @@ fn prepare(
         no_new_keyring: request.no_new_keyring,
         preserve_fds: request.preserve_fds + request.listen_fds,
         listen_fds: request.listen_fds,
+        secrets: secrets.iter().map(Secret::file).collect(),
         cgroup_parent: store.cgroup_parent(),
     };
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
@@ -262,6 +270,7 @@ fn prepare(
         hooked: &hooked,
         ids: host.ids.block,
         scratch: request.scratch.clone(),
+        secrets,
     })
     .inspect_err(|_| {
         undo(entry);

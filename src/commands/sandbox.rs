@@ -9,8 +9,10 @@ use super::spec;
 use crate::bundle::Bundle;
 use crate::cli::{Global, Sandbox};
 use crate::error::{Context, Error, Result};
+use crate::plan::Options;
 use crate::plan::mounts::normal;
-use crate::policy::{Above, Policy, parse_cpus, parse_size};
+use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
+use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
 use nix::unistd::{geteuid, isatty};
 use serde_json::{Value, json};
@@ -52,6 +54,9 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
     // The one who typed --rw means that path; in a bundle of somebody else the same option would be a way to the host.
     policy.mounts.idmap = Above::Allow;
     policy.host_paths.beyond = Above::Allow;
+    if args.no_jit {
+        policy.memory_deny_write_execute = Want::Require;
+    }
     let terminal = isatty(std::io::stdin()).unwrap_or(false) && isatty(std::io::stdout()).unwrap_or(false);
     if let Some(dir) = &args.emit_bundle {
         std::fs::create_dir_all(dir).at("--emit-bundle", dir.display().to_string())?;
@@ -60,17 +65,19 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
                 .hint("nothing is overwritten: name another"));
         }
         // Half a bundle would be in the way of the next attempt.
-        write_bundle(dir, &args, terminal).and_then(|()| write_policy(dir)).inspect_err(|_| {
+        write_bundle(dir, &args, terminal).and_then(|()| write_policy(dir, args.no_jit)).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(dir.join("rootfs"));
         })?;
         let shown = dir.display();
         crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
     }
+    // Before anything is made; a file that is missing is known at once.
+    let secrets = secrets::read_all(&args.secret)?;
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create_named("sandbox-")?;
     let id = entry.id.clone();
-    let outcome = within(global, &args, policy, terminal, &store, entry);
+    let outcome = within(global, &args, policy, terminal, secrets, &store, entry);
     // Whatever happened in between, nothing of it stays; after a launch that went well it is gone already.
     if let Ok(left) = store.entry(&id) {
         left.lock()?;
@@ -80,7 +87,15 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
 }
 
 /// Writes the throwaway bundle of an entry, on record before its first file is, and launches it.
-fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store: &Store, entry: Entry) -> Result<i32> {
+fn within(
+    global: &Global,
+    args: &Sandbox,
+    policy: Policy,
+    terminal: bool,
+    secrets: Vec<Secret>,
+    store: &Store,
+    entry: Entry,
+) -> Result<i32> {
     let id = entry.id.clone();
     let scratch = state::scratch_dir(store)?.join(&id);
     entry.write_intent(&Intent {
@@ -97,7 +112,8 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
     write_bundle(&scratch, args, terminal)?;
     let bundle = Bundle::load(&scratch)?;
     if args.explain {
-        return show::explained(global, &bundle, &policy, &id, args.json);
+        let options = Options { id, secrets: secrets.iter().map(Secret::file).collect(), ..Options::default() };
+        return show::explained(global, &bundle, &policy, options, args.json);
     }
     let request = Request {
         id,
@@ -111,6 +127,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
         no_new_keyring: false,
         preserve_fds: 0,
         listen_fds: 0,
+        secrets,
         scratch: Some(scratch),
         interactive: true,
     };
@@ -118,7 +135,7 @@ fn within(global: &Global, args: &Sandbox, policy: Policy, terminal: bool, store
 }
 
 /// A bundle may not name paths of the host by itself, so the operator's word for exactly these goes beside it.
-fn write_policy(bundle: &Path) -> Result<()> {
+fn write_policy(bundle: &Path, no_jit: bool) -> Result<()> {
     let text = std::fs::read(bundle.join("config.json")).at("sandbox", "config.json")?;
     let config: Value =
         serde_json::from_slice(&text).map_err(|e| Error::new("sandbox", "config.json", e.to_string()))?;
@@ -128,6 +145,9 @@ fn write_policy(bundle: &Path) -> Result<()> {
     let mut policy = json!({ "extends": "strict", "name": "sandbox", "hostPaths": { "allowed": allowed } });
     if mounts.iter().any(|m| option(m, "idmap")) {
         policy["mounts"] = json!({ "idmap": "allow" });
+    }
+    if no_jit {
+        policy["memoryDenyWriteExecute"] = json!(Want::Require);
     }
     let text =
         serde_json::to_string_pretty(&policy).map_err(|e| Error::new("sandbox", "policy.json", e.to_string()))?;

@@ -68,11 +68,12 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
 pub fn explain(global: &Global, args: &Explain) -> Result<i32> {
     let bundle = Bundle::load(&args.bundle)?;
     let policy = Policy::choose(global.policy.as_deref())?;
-    explained(global, &bundle, &policy, &args.id, args.json)
+    explained(global, &bundle, &policy, Options { id: args.id.clone(), ..Options::default() }, args.json)
 }
 
 /// Plans without doing and prints it.
-pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as_json: bool) -> Result<i32> {
+pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, own: Options, as_json: bool) -> Result<i32> {
+    let id = own.id.as_str();
     state::check_id(id)?;
     let mut host = global.host()?;
     host.namespaces = crate::namespaces::look(bundle);
@@ -84,8 +85,7 @@ pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, id: &str, as
         let own = Store::open(global.root.as_deref())?.path().join(id);
         host.ids.held = state::claims::overlaps(&own, &named);
     }
-    let options = Options { id: id.to_owned(), ..Options::default() };
-    let plan = plan::plan(bundle, policy, &host, &options)?;
+    let plan = plan::plan(bundle, policy, &host, &own)?;
     let text = match as_json {
         true => json(&plan::explain::json(&plan, &host))? + "\n",
         false => plan::explain::text(&plan, &host),

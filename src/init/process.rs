@@ -43,6 +43,15 @@ pub fn shape(step: &Step) -> Result<()> {
             umask(Mode::from_bits_truncate(*mask));
             Ok(())
         }
+        Step::DenyWriteExecute => sys::deny_write_execute().at(name, step.subject()).map_err(|e| match e.errno() {
+            Some(Errno::EINVAL) => e.hint("it came with Linux 6.3; the policy word try goes on without"),
+            _ => e,
+        }),
+        Step::CoreScheduling => sys::new_core_cookie().at(name, step.subject()).map_err(|e| match e.errno() {
+            Some(Errno::ENODEV) => e.hint("no SMT is on, so no core is shared; the policy word try goes on without"),
+            Some(Errno::EINVAL) => e.hint("this kernel is built without CONFIG_SCHED_CORE"),
+            _ => e,
+        }),
         other => Err(Error::new("launch", other.name(), "is not done by a process to itself")),
     }
 }

@@ -16,6 +16,7 @@ pub mod options;
 pub mod process;
 pub mod resources;
 pub mod restore;
+pub mod secrets;
 pub mod step;
 pub mod unit;
 
@@ -26,9 +27,12 @@ use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 pub use step::{
-    Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Listener, Maps, Moment, Ns, Rdt, Source,
-    Step,
+    Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Listener, Maps, Moment, Ns, Rdt,
+    SecretFile, Source, Step,
 };
+
+const SYS_ADMIN: u64 = 1 << 21;
+const SYS_RESOURCE: u64 = 1 << 24;
 
 /// The bit of CLONE_NEWTIME in clone3(2) and unshare(2).
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -74,6 +78,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// How many of those, the first, are sockets that a service manager activates the workload with (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// Secrets of the caller, by name and size.
+    pub secrets: Vec<SecretFile>,
     /// A directory between the base cgroup and the container's, where the same id may exist under another --root.
     pub cgroup_parent: Option<String>,
 }
@@ -337,7 +343,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if !sysctls.is_empty() {
         steps.push(Step::Sysctls { values: sysctls });
     }
-    steps.extend(no_user_namespaces(&mut draft)?);
+    steps.extend(no_user_namespaces(&mut draft, &caps)?);
     steps.extend(shaping.label);
     steps.push(Step::Pivot { propagation: view.propagation });
     if let Some(name) = hostname(&mut draft)? {
@@ -507,7 +513,7 @@ fn domainname(draft: &Draft) -> Result<Option<String>> {
     names_uts(draft, place).map(|()| Some(name.clone()))
 }
 
-fn no_user_namespaces(draft: &mut Draft) -> Result<Option<Step>> {
+fn no_user_namespaces(draft: &mut Draft, caps: &Caps) -> Result<Option<Step>> {
     if draft.policy.user_namespaces_inside == Above::Allow {
         return Ok(None);
     }
@@ -521,6 +527,22 @@ fn no_user_namespaces(draft: &mut Draft) -> Result<Option<Step>> {
             "max_user_namespaces can be written only in a user namespace of this launch",
         );
         return Ok(None);
+    }
+    // Who has CAP_SYS_RESOURCE in a user namespace may write its limits (set_permissions in kernel/ucount.c). What keeps
+    // it from that is the read-only /proc/sys, and that only a holder of CAP_SYS_ADMIN can undo. A second namespace
+    // inside this one, with the limit in the outer, would hold without it; but there the other capabilities of the
+    // workload would be over nothing: its network and its mounts belong to the outer one.
+    let held = caps.bounding | caps.permitted | caps.inheritable | caps.ambient;
+    let listed = draft.bundle.spec.linux().as_ref().and_then(|l| l.readonly_paths().as_ref());
+    let frozen = draft.policy.readonly_paths.iter().chain(listed.into_iter().flatten()).any(|p| p == "/proc/sys");
+    if held & SYS_RESOURCE != 0 && (held & SYS_ADMIN != 0 || !frozen) {
+        draft.find(
+            "userNamespacesInside",
+            "process.capabilities",
+            "SYS_RESOURCE",
+            "only the seccomp profile stands against user namespaces inside",
+            "with it max_user_namespaces can be raised again where /proc/sys is writable, or with SYS_ADMIN made so",
+        );
     }
     // EPERM alone would say nothing. A private procfs is refused with EPERM exactly when our own /proc is masked, and a
     // masked /proc makes the container's own procfs mount fail just the same, so this step is not tried but done.

@@ -9,7 +9,7 @@ use super::options::Asked;
 use super::step::{Attr, Device, HostPath, Layers, Maps, Source, Step};
 use super::{Draft, Ns, attr, finding};
 use crate::error::{Error, Result};
-use crate::policy::Above;
+use crate::policy::{Above, Hidepid};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping, Mount};
 use std::path::{Component, Path, PathBuf};
@@ -101,6 +101,7 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
         let uid = process.user().uid();
         view.steps.push(Step::Console { uid, size: console_size(&process)?, bind: true });
     }
+    view.steps.extend(super::secrets::decide(draft)?);
     view.steps.extend(late);
     let (mut masked, frozen) = covered(draft);
     if cover_cgroups {
@@ -576,6 +577,7 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
             )
             .hint("a new one, or join the user namespace that owns the one that is joined"));
         }
+        "proc" => proc_options(draft, &field, &mut wish.data),
         "mqueue" if !draft.ns.owns(Ns::Ipc) => {
             let why = "the ipc namespace belongs to another user namespace, so its queues cannot be mounted";
             if !draft.policy.mounts.fill_standard {
@@ -629,6 +631,27 @@ fn place(draft: &mut Draft, ids: &Ids, mut wish: Wish, view: &mut View, late: &m
         copy_up: wish.copy_up,
     });
     Ok(())
+}
+
+/// What the policy hides in a procfs. An option of the config stands where it hides more.
+fn proc_options(draft: &mut Draft, field: &str, options: &mut Vec<(String, String)>) {
+    let rule = draft.policy.proc;
+    let asked = options.iter().rev().find(|(k, _)| k == "hidepid").map(|(_, v)| v.clone());
+    // A word that we do not know is the kernel's to refuse.
+    let loose = asked.as_deref().is_none_or(|v| Hidepid::from_option(v).is_some_and(|had| had < rule.hidepid));
+    if rule.hidepid != Hidepid::Off && loose {
+        let (asked, word) = (asked.map_or("silent".to_owned(), |v| format!("hidepid={v}")), rule.hidepid.word());
+        let why = "what other users of the container run, and with which arguments";
+        draft.find("proc.hidepid", &format!("{field}.options"), &asked, &format!("hidepid={word}"), why);
+        options.retain(|(k, _)| k != "hidepid");
+        options.push(("hidepid".to_owned(), word.to_owned()));
+    }
+    let pid = |(k, v): &(String, String)| k == "subset" && v == "pid";
+    if rule.only_pids && !options.iter().any(pid) {
+        let why = "what the kernel tells and lets set besides processes";
+        draft.find("proc.onlyPids", &format!("{field}.options"), "silent", "subset=pid", why);
+        options.push(("subset".to_owned(), "pid".to_owned()));
+    }
 }
 
 fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {

@@ -6,7 +6,8 @@
 use super::{Draft, Step, finding};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::policy::{Above, Finding, Lsm, Policy};
+use crate::policy::{Above, Finding, Lsm, Policy, Want};
+use nix::errno::Errno;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxSchedulerFlag, LinuxSchedulerPolicy,
     MemoryPolicyFlagType, MemoryPolicyModeType, Process,
@@ -37,8 +38,14 @@ pub struct Shape {
     pub umask: Option<u32>,
     /// `process.apparmorProfile`.
     pub apparmor: Option<String>,
+    /// It is the policy's, for a config that names none: applied where it is loaded.
+    pub apparmor_default: bool,
     /// `process.selinuxLabel`.
     pub selinux: Option<String>,
+    /// No memory both written and executed.
+    pub mdwe: Want,
+    /// No processor core shared with others.
+    pub core_scheduling: Want,
 }
 
 /// A scheduling policy: `struct sched_attr` of sched_setattr(2), with the policy by name.
@@ -141,7 +148,7 @@ impl Shape {
             laid.outside.push(Step::RaiseRlimits { values: self.rlimits.clone() });
         }
         if self.apparmor.is_some() || self.selinux.is_some() {
-            laid.label.push(Step::Label { apparmor: self.apparmor.clone(), selinux: self.selinux.clone() });
+            laid.label.push(self.label());
         }
         if !self.rlimits.is_empty() {
             laid.inside.push(Step::Rlimits { values: self.rlimits.clone() });
@@ -155,7 +162,51 @@ impl Shape {
         if let Some(mask) = self.umask {
             laid.inside.push(Step::Umask { mask });
         }
+        let lacks_mdwe = finding(
+            "memoryDenyWriteExecute",
+            "process",
+            "try",
+            "memory can be both written and executed",
+            "PR_SET_MDWE came with Linux 6.3",
+        );
+        laid.inside.extend(wanted(self.mdwe, Step::DenyWriteExecute, &[Errno::EINVAL], lacks_mdwe));
+        let lacks_cores = finding(
+            "coreScheduling",
+            "process",
+            "try",
+            "processor cores are shared with processes of others",
+            "no SMT that is on (ENODEV), so there is nothing to share, or a kernel without CONFIG_SCHED_CORE (EINVAL)",
+        );
+        laid.inside.extend(wanted(
+            self.core_scheduling,
+            Step::CoreScheduling,
+            &[Errno::ENODEV, Errno::EINVAL],
+            lacks_cores,
+        ));
         laid
+    }
+
+    /// A profile that the config names is there or the launch fails; the policy's own is the operator's to load.
+    fn label(&self) -> Step {
+        let label = Step::Label { apparmor: self.apparmor.clone(), selinux: self.selinux.clone() };
+        let Some(profile) = self.apparmor.as_ref().filter(|_| self.apparmor_default) else { return label };
+        let or = match &self.selinux {
+            None => Step::Skip,
+            Some(_) => Step::Label { apparmor: None, selinux: self.selinux.clone() },
+        };
+        let why = format!("{profile} is not loaded: apparmor_parser --replace loads it from profiles/apparmor/");
+        let finding =
+            finding("lsm.apparmorDefault", "process.apparmorProfile", "silent", "as the runtime itself", &why);
+        Step::Try { step: Box::new(label), on: vec![Errno::ENOENT], or: Box::new(or), finding }
+    }
+}
+
+/// A step of a protection that may be missing.
+fn wanted(want: Want, step: Step, on: &[Errno], finding: Finding) -> Option<Step> {
+    match want {
+        Want::Off => None,
+        Want::Require => Some(step),
+        Want::Try => Some(Step::Try { step: Box::new(step), on: on.to_vec(), or: Box::new(Step::Skip), finding }),
     }
 }
 
@@ -226,7 +277,7 @@ impl Rules {
             unlimited: policy.unlimited,
             scheduler: policy.scheduler,
             io_priority: policy.io_priority,
-            lsm: policy.lsm,
+            lsm: policy.lsm.clone(),
             unknown_fields: policy.unknown_fields,
             apparmor: host.apparmor,
             selinux: host.selinux,
@@ -249,13 +300,30 @@ pub fn decide(draft: &mut Draft, process: &Process) -> Result<Shape> {
         let why = "SCHED_DEADLINE: the kernel lets no process under it fork, and the hooks createContainer and startContainer are forks of it";
         return Err(bad("process.scheduler.policy", why).hint("add SCHED_FLAG_RESET_ON_FORK"));
     }
+    let default = match wish.apparmor {
+        None => default_profile(draft),
+        Some(_) => None,
+    };
     Ok(Shape {
+        apparmor_default: default.is_some(),
+        apparmor: wish.apparmor.clone().or(default),
+        mdwe: draft.policy.memory_deny_write_execute,
+        core_scheduling: draft.policy.core_scheduling,
         raise_rlimits: draft.host.privileged() && !wish.rlimits.is_empty(),
         rlimits: super::limits::rlimits(draft, process),
         memory_policy,
         personality,
         ..wish
     })
+}
+
+/// The policy's AppArmor profile, for a config that names none. What confines the runtime already is not left for it.
+fn default_profile(draft: &mut Draft) -> Option<String> {
+    let profile = draft.policy.lsm.apparmor_default.clone().filter(|_| draft.host.apparmor)?;
+    let Some(own) = draft.host.confined.clone() else { return Some(profile) };
+    let why = "the profile that confines the runtime need not let it change to another";
+    draft.find("lsm.apparmorDefault", "process.apparmorProfile", "silent", &format!("the runtime's own, {own}"), why);
+    None
 }
 
 /// What a process asks, as far as the rules give it.
@@ -310,7 +378,10 @@ impl Shape {
             memory_policy: self.memory_policy.clone(),
             personality: self.personality,
             umask: wish.umask.or(self.umask),
+            apparmor_default: self.apparmor_default && wish.apparmor.is_none(),
             apparmor: wish.apparmor.or_else(|| self.apparmor.clone()),
+            mdwe: self.mdwe,
+            core_scheduling: self.core_scheduling,
             selinux: wish.selinux.or_else(|| self.selinux.clone()),
         })
     }

@@ -368,6 +368,18 @@ pub struct Rdt {
     pub monitor: bool,
 }
 
+/// A secret of the caller, as far as a plan knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SecretFile {
+    /// Its file in /run/secrets.
+    pub name: String,
+    /// In bytes.
+    pub size: usize,
+    /// The runtime could not lock its copy in memory.
+    #[serde(skip)]
+    pub swappable: bool,
+}
+
 /// Who does a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -475,6 +487,8 @@ pub enum Step {
     LookUpUser { user: String },
     /// A pseudo-terminal of the container's own devpts; `bind`: at /dev/console, too. Its group stays the devpts's.
     Console { uid: u32, size: Option<(u16, u16)>, bind: bool },
+    /// Secrets of the caller in /run/secrets, for the workload's user alone.
+    Secrets { files: Vec<SecretFile>, uid: u32, gid: u32 },
     /// Change the flags of a mount that is in place.
     SetAttr { target: PathBuf, attr: Attr },
     /// Hide files and directories.
@@ -505,6 +519,10 @@ pub enum Step {
     Personality { personality: Personality },
     /// umask.
     Umask { mask: u32 },
+    /// PR_SET_MDWE.
+    DenyWriteExecute,
+    /// A cookie of PR_SCHED_CORE.
+    CoreScheduling,
     /// Close every descriptor that is not ours or named by the caller.
     /// `listen`: how many of those are sockets that the caller activates the workload with.
     CloseFds { preserve: u32, listen: u32 },
@@ -626,6 +644,7 @@ impl Step {
             Step::Bind { .. } => "bind",
             Step::Devices { .. } => "devices",
             Step::Console { .. } => "console",
+            Step::Secrets { .. } => "secrets",
             Step::SetAttr { .. } => "remount",
             Step::Mask { .. } => "mask",
             Step::ReadonlyPaths { .. } => "read-only paths",
@@ -640,6 +659,8 @@ impl Step {
             Step::MemoryPolicy { .. } => "memory policy",
             Step::Personality { .. } => "personality",
             Step::Umask { .. } => "umask",
+            Step::DenyWriteExecute => "no writable code",
+            Step::CoreScheduling => "core scheduling",
             Step::CloseFds { .. } => "close descriptors",
             Step::Bounding { .. } => "bounding set",
             Step::Ids { .. } => "ids",
@@ -803,6 +824,10 @@ impl Step {
                 nodes.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" ")
             ),
             Step::Console { uid, .. } => format!("owned by {uid}"),
+            Step::Secrets { files, uid, gid } => {
+                let files: Vec<String> = files.iter().map(|f| format!("{} ({} bytes)", f.name, f.size)).collect();
+                format!("{} in /run/secrets for {uid}:{gid}", files.join(", "))
+            }
             Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
             Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),
             Step::Label { apparmor, selinux } => {
@@ -833,6 +858,8 @@ impl Step {
                 Personality::Linux32 => "LINUX32".into(),
             },
             Step::Umask { mask } => format!("{mask:04o}"),
+            Step::DenyWriteExecute => "PR_SET_MDWE".into(),
+            Step::CoreScheduling => "a cookie of its own".into(),
             Step::CloseFds { preserve, listen } => match (preserve, listen) {
                 (0, _) => "all above 2".into(),
                 (n, 0) => format!("all above {}", 2 + n),
@@ -967,6 +994,10 @@ impl Step {
                 ("programs need these, and no others", "nodes made through a linked /dev (CVE-2026-41579)")
             }
             Step::Console { .. } => ("a terminal of its own", "the console bound over a swapped path (CVE-2025-52565)"),
+            Step::Secrets { .. } => (
+                "in memory that is never swapped; read-only, and readable by the workload's user alone",
+                "a secret in an environment, a state, an image or on a disk",
+            ),
             Step::SetAttr { .. } => ("everything that had to be made is made", "a workload that changes its own image"),
             Step::Mask { .. } => (
                 "kernel files that tell or do too much",
@@ -993,6 +1024,12 @@ impl Step {
             Step::Rlimits { .. } => ("limits of a process", "descriptor exhaustion; core dumps with secrets"),
             Step::MemoryPolicy { .. } | Step::Personality { .. } | Step::Umask { .. } => {
                 ("the config asks for it", "-")
+            }
+            Step::DenyWriteExecute => {
+                ("no memory that is written becomes code", "machine code put into a program through a bug of it")
+            }
+            Step::CoreScheduling => {
+                ("no core is shared with others", "side channels between the threads of a core (MDS, L1TF)")
             }
             Step::CloseFds { .. } => {
                 ("no descriptor of the host goes in", "cwd or exec through a leaked directory (CVE-2024-21626)")

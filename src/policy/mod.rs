@@ -27,6 +27,19 @@ pub enum Above {
     Allow,
 }
 
+/// A protection that not every kernel or machine has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// Not asked for.
+    #[default]
+    Off,
+    /// Where it is there; else a finding.
+    Try,
+    /// Where it is not there, no launch.
+    Require,
+}
+
 /// A policy, complete. A file may start from a shipped one with `"extends"`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,6 +66,8 @@ pub struct Policy {
     pub readonly_root: Flag,
     /// Flags and fillings of mounts.
     pub mounts: Mounts,
+    /// What the procfs on /proc shows.
+    pub proc: Proc,
     /// What of the host a bundle may name, as its rootfs or as the source of a bind, beyond its own directory.
     pub host_paths: HostPaths,
     /// `linux.maskedPaths` that are masked whatever the config lists.
@@ -87,6 +102,10 @@ pub struct Policy {
     pub rlimits: BTreeMap<String, [u64; 2]>,
     /// A new session keyring (keyrings(7)): keyrings are not namespaced.
     pub session_keyring: bool,
+    /// No memory both written and executed (PR_SET_MDWE(2const)): a JIT compiler does not work then.
+    pub memory_deny_write_execute: Want,
+    /// No processor core shared with a process of somebody else (PR_SCHED_CORE).
+    pub core_scheduling: Want,
     /// User namespaces made by the workload, inside a user namespace that this launch made.
     pub user_namespaces_inside: Above,
     /// Fields of config.json that stockade does not know or does not implement, and that carry no isolation.
@@ -172,6 +191,53 @@ pub struct Mounts {
     pub kernel_files: Above,
 }
 
+/// Rules for the procfs on /proc: options of proc(5), where the config's own are not stricter.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Proc {
+    /// Processes of other users in the container are hidden.
+    pub hidepid: Hidepid,
+    /// Only processes: no /proc/sys, /proc/meminfo, /proc/cpuinfo and so on.
+    pub only_pids: bool,
+}
+
+/// The option `hidepid` of proc(5), from the loosest to the strictest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hidepid {
+    /// 0: everybody sees all.
+    Off,
+    /// 1: the directories are there, and what is in them is the owner's.
+    NoAccess,
+    /// 2: not there for others.
+    Invisible,
+    /// 4: only what one may trace is there.
+    Ptraceable,
+}
+
+impl Hidepid {
+    /// As the kernel reads it: a number, or since Linux 5.8 a word.
+    pub fn from_option(value: &str) -> Option<Hidepid> {
+        Some(match value {
+            "0" | "off" => Hidepid::Off,
+            "1" | "noaccess" => Hidepid::NoAccess,
+            "2" | "invisible" => Hidepid::Invisible,
+            "4" | "ptraceable" => Hidepid::Ptraceable,
+            _ => return None,
+        })
+    }
+
+    /// The kernel's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Hidepid::Off => "off",
+            Hidepid::NoAccess => "noaccess",
+            Hidepid::Invisible => "invisible",
+            Hidepid::Ptraceable => "ptraceable",
+        }
+    }
+}
+
 /// Rules for paths of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,9 +249,12 @@ pub struct HostPaths {
 }
 
 /// Rules for labels. Naming an AppArmor profile can only confine, and is never refused.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Lsm {
+    /// The AppArmor profile of a config that names none, where it is loaded: a finding where it is not.
+    #[serde(default)]
+    pub apparmor_default: Option<String>,
     /// `process.apparmorProfile: unconfined`.
     pub unconfined: Above,
     /// `process.selinuxLabel`.

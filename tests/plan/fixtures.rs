@@ -64,6 +64,7 @@ pub fn v2() -> Host {
         caps: ALL_CAPS,
         known_caps: ALL_CAPS,
         apparmor: true,
+        confined: None,
         selinux: true,
         resctrl: Some("/sys/fs/resctrl".into()),
         initial_userns: true,

@@ -483,9 +483,20 @@ fn rules() -> Vec<Rule> {
             key: "lsm.unconfined",
             config: usual(json!({ "process": { "apparmorProfile": "unconfined" } })),
             host: v2,
-            strict: |r| !has(r, &["label: "]) && has(r, &["finding lsm.unconfined process.apparmorProfile unconfined"]),
+            strict: |r| {
+                !has(r, &["label: AppArmor unconfined"])
+                    && has(r, &["finding lsm.unconfined process.apparmorProfile unconfined"])
+            },
             loosened: json!({ "lsm": { "unconfined": "allow" } }),
             then: |r| has(r, &["label: AppArmor unconfined"]),
+        },
+        Rule {
+            key: "lsm.apparmorDefault",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["label: AppArmor stockade-default"]),
+            loosened: json!({ "lsm": { "apparmorDefault": null } }),
+            then: |r| r.is_ok() && !has(r, &["label: "]),
         },
         Rule {
             key: "lsm.selinuxLabel",
@@ -493,7 +504,7 @@ fn rules() -> Vec<Rule> {
             host: v2,
             strict: |r| refused(r, &["process.selinuxLabel", "a:b:c:s0", "policy key lsm.selinuxLabel"]),
             loosened: json!({ "lsm": { "selinuxLabel": "allow" } }),
-            then: |r| has(r, &["label: SELinux a:b:c:s0"]),
+            then: |r| has(r, &["label: ", "SELinux a:b:c:s0"]),
         },
         Rule {
             key: "rlimits.RLIMIT_NOFILE",
@@ -520,6 +531,43 @@ fn rules() -> Vec<Rule> {
             strict: |r| has(r, &["session: setsid, new session keyring"]),
             loosened: json!({ "sessionKeyring": false }),
             then: |r| lines(r).contains(&"session: setsid".to_owned()),
+        },
+        Rule {
+            key: "proc.hidepid",
+            config: usual(
+                json!({ "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc", "options": ["hidepid=1"] }] }),
+            ),
+            host: v2,
+            strict: |r| has(r, &["mount: proc on /proc hidepid=1 "]),
+            loosened: json!({ "proc": { "hidepid": "invisible" } }),
+            then: |r| {
+                has(r, &["mount: proc on /proc hidepid=invisible "])
+                    && has(r, &["finding proc.hidepid mounts[0].options hidepid=1 -> hidepid=invisible"])
+            },
+        },
+        Rule {
+            key: "proc.onlyPids",
+            config: silent(),
+            host: v2,
+            strict: |r| r.is_ok() && !has(r, &["subset=pid"]),
+            loosened: json!({ "proc": { "onlyPids": true } }),
+            then: |r| has(r, &["mount: proc on /proc subset=pid"]) && has(r, &["finding proc.onlyPids mounts"]),
+        },
+        Rule {
+            key: "memoryDenyWriteExecute",
+            config: silent(),
+            host: v2,
+            strict: |r| r.is_ok() && !has(r, &["PR_SET_MDWE"]),
+            loosened: json!({ "memoryDenyWriteExecute": "require" }),
+            then: |r| has(r, &["no writable code: PR_SET_MDWE"]),
+        },
+        Rule {
+            key: "coreScheduling",
+            config: silent(),
+            host: v2,
+            strict: |r| r.is_ok() && !has(r, &["core scheduling"]),
+            loosened: json!({ "coreScheduling": "try" }),
+            then: |r| has(r, &["core scheduling: a cookie of its own"]),
         },
         Rule {
             key: "userNamespacesInside",
@@ -571,6 +619,79 @@ fn every_key_of_strict_does_what_it_says_and_can_be_loosened() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_hides_more_of_proc_stands() {
+    let operator = operator(json!({ "proc": { "hidepid": "invisible", "onlyPids": true } }));
+    for (options, given) in [
+        (json!(["hidepid=2"]), "proc on /proc hidepid=2,subset=pid"),
+        (json!(["hidepid=ptraceable", "subset=pid"]), "proc on /proc hidepid=ptraceable,subset=pid"),
+        (json!(["subset=pid"]), "proc on /proc subset=pid,hidepid=invisible"),
+        (json!(["hidepid=4", "hidepid=0"]), "proc on /proc hidepid=invisible,subset=pid"),
+    ] {
+        let mounts = json!([{ "destination": "/proc", "type": "proc", "source": "proc", "options": options }]);
+        let plan = attempt(&("usual", json!({ "mounts": mounts })), &operator, v2());
+        assert!(has(&plan, &[given]), "{given}: {:?}", lines(&plan));
+    }
+}
+
+#[test]
+fn the_profile_that_confines_the_runtime_is_not_left_for_the_default() {
+    let confined = || Host { confined: Some("docker-default (enforce)".into()), ..v2() };
+    let strict = Policy::load("strict").unwrap();
+    let silent = attempt(&("silent", json!({})), &strict, confined());
+    assert!(!has(&silent, &["label: "]) && has(&silent, &["finding lsm.apparmorDefault", "docker-default (enforce)"]));
+    // What a config names is applied, or the launch fails.
+    let named = ("silent", json!({ "process": { "apparmorProfile": "mine" } }));
+    assert!(has(&attempt(&named, &strict, confined()), &["label: AppArmor mine"]));
+    let none = || Host { apparmor: false, ..v2() };
+    let silent = attempt(&("silent", json!({})), &strict, none());
+    assert!(silent.is_ok() && !has(&silent, &["label: "]) && !has(&silent, &["lsm.apparmorDefault"]));
+}
+
+#[test]
+fn who_could_raise_the_limit_of_user_namespaces_again_is_told() {
+    let told = |ceiling: Value, frozen: Value| {
+        let all = ["CAP_SYS_RESOURCE", "CAP_SYS_ADMIN"];
+        let process = json!({ "capabilities": { "bounding": all, "permitted": all, "effective": all } });
+        let operator = operator(json!({ "capabilities": { "ceiling": ceiling }, "readonlyPaths": frozen }));
+        let config = ("silent", json!({ "process": process }));
+        let plan = attempt(&config, &operator, v2());
+        assert!(has(&plan, &["user.max_user_namespaces=0"]), "{:?}", lines(&plan));
+        has(&plan, &["finding userNamespacesInside process.capabilities SYS_RESOURCE"])
+    };
+    assert!(!told(json!([]), json!([])));
+    assert!(!told(json!(["SYS_RESOURCE"]), json!(["/proc/sys"])));
+    assert!(told(json!(["SYS_RESOURCE"]), json!([])));
+    assert!(told(json!(["SYS_RESOURCE", "SYS_ADMIN"]), json!(["/proc/sys"])));
+}
+
+#[test]
+fn secrets_are_known_to_a_plan_by_name_and_size() {
+    let bundle = |mounts: Value| {
+        let mut config = example("silent");
+        config["mounts"] = mounts;
+        config["process"]["user"] = json!({ "uid": 7, "gid": 8 });
+        bundle_of(&config)
+    };
+    let tmpfs = |at: &str| json!([{ "destination": at, "type": "tmpfs", "source": "tmpfs" }]);
+    let plan = |mounts: Value, swappable| {
+        let file = plan::SecretFile { name: "key".into(), size: 5, swappable };
+        let options = Options { id: "box".into(), secrets: vec![file], ..Options::default() };
+        plan::plan(&bundle(mounts), &Policy::load("strict").unwrap(), &v2(), &options).map_err(|e| e.to_string())
+    };
+    let made = plan(tmpfs("/run"), false);
+    let all = lines(&made);
+    let at = |words: &str| all.iter().position(|l| l.contains(words)).unwrap_or_else(|| panic!("{words}: {all:?}"));
+    let secrets = at("secrets: key (5 bytes) in /run/secrets for 7:8");
+    assert!(at("mount: tmpfs on /run") < secrets && secrets < at("remount: / (ro)") && secrets < at("pivot_root"));
+    assert!(
+        !has(&made, &["finding host --secret"]) && has(&plan(json!([]), true), &["finding host --secret", "swapped"])
+    );
+    for at in ["/run/secrets", "/run/secrets/key", "/x/../run/./secrets"] {
+        assert!(refused(&plan(tmpfs(at), false), &["mounts[0].destination", at, "--secret"]), "{at}");
+    }
 }
 
 #[test]
