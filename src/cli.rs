@@ -60,7 +60,7 @@ pub struct Global {
     /// crun's form of --debug: error, warning or debug
     #[arg(long, value_name = "LEVEL", value_enum, hide = true)]
     pub log_level: Option<Level>,
-    /// A shipped policy (strict, oci) or a file of your own [default: STOCKADE_POLICY, the configuration file, strict]
+    /// A shipped policy (strict, engine, engine-build, oci) or a file of your own [default: STOCKADE_POLICY, the configuration file, strict]
     #[arg(long, value_name = "NAME|FILE")]
     pub policy: Option<String>,
     /// Let systemd make the cgroup, as a scope; linux.cgroupsPath is then slice:prefix:name

@@ -4,8 +4,10 @@
 //! facts that it assumed. Only reads happen here. Nothing is tried out: a fact that can be known only by doing is a
 //! `Try` step in the plan.
 
+use crate::bundle::Bundle;
 use crate::error::{Context, Error, Result};
-use crate::namespaces::{Named, Seen};
+use crate::namespaces::{self, Named, Seen};
+use crate::sources::{self, Source};
 use crate::sys;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -50,6 +52,9 @@ pub struct Host {
     /// The namespaces that the bundle names by path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Named>,
+    /// The paths of the host that the bundle binds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
 }
 
 /// cgroup v2 on this host.
@@ -147,11 +152,18 @@ impl Host {
             cgroup: Cgroup::read()?,
             ids: Ids::default(),
             namespaces: Vec::new(),
+            sources: Vec::new(),
         };
         if !host.privileged() {
             host.ids = Ids::of_user(uid)?;
         }
         Ok(host)
+    }
+
+    /// Looks at what the bundle names on this machine.
+    pub fn look_at(&mut self, bundle: &Bundle) {
+        self.namespaces = namespaces::look(bundle);
+        self.sources = sources::look(bundle);
     }
 
     /// Whether we may mount, map ids of others and make namespaces without a user namespace around them.
@@ -213,6 +225,14 @@ impl Host {
                 Seen::Namespace(found) => format!("namespace {}", found.inode),
             };
             facts.push(("at a path".to_owned(), format!("{}: {said}", named.path.display())));
+        }
+        for source in &self.sources {
+            let (path, real) = (source.path.display(), source.real.display());
+            if let Some(socket) = &source.socket {
+                facts.push(("at a path".to_owned(), format!("{path}: the socket {}", socket.display())));
+            } else if source.path != source.real {
+                facts.push(("at a path".to_owned(), format!("{path}: leads to {real}")));
+            }
         }
         if let Some(block) = &self.ids.block {
             facts.push(("ids for it".to_owned(), ranges(&[*block])));

@@ -8,8 +8,8 @@
 //!    (read)       (read)    (decide)  (decide)    (do)      (do)
 //! ```
 //!
-//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] those of the namespaces
-//!   that a bundle names; [`secrets`] reads what the caller hands to a container.
+//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] and [`sources`] those of the
+//!   namespaces and of the paths that a bundle names; [`secrets`] reads what the caller hands to a container.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
@@ -42,6 +42,7 @@ pub mod pty;
 pub mod restore;
 pub mod seccomp;
 pub mod secrets;
+pub mod sources;
 pub mod state;
 pub mod sync;
 pub mod sys;

@@ -1424,7 +1424,7 @@ fn policies() -> Vec<Case> {
         i.policy_file(&format!("{{\"extends\":\"strict\",{text}}}"));
     }
     vec![
-        case("a policy of no name", &["policy", "moon", "strict, oci"], |i| {
+        case("a policy of no name", &["policy", "moon", "strict, engine, engine-build, oci"], |i| {
             i.env.push(("STOCKADE_POLICY", "moon".into()));
         }),
         case("a policy file that is not there", &["policy", "/nope/policy.json", "ENOENT"], |i| {

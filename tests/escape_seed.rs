@@ -117,7 +117,7 @@ fn the_files_of_the_kernel_appear_only_where_they_are_masked() {
         assert!(err.contains("mounts.kernelFiles"), "{mount}: {err}");
     }
     // Control: there, nothing is masked, and the host's processes are seen.
-    let loose = json!({ "extends": "strict", "name": "loose", "mounts": { "kernelFiles": "allow" }, "hostPaths": { "beyond": "allow" } });
+    let loose = json!({ "extends": "strict", "name": "loose", "mounts": { "kernelFiles": "allow" }, "hostPaths": { "beyond": "allow", "sensitiveWritable": "allow" } });
     let mut bundle = Bundle::shell("wc -c </mnt/interrupts; wc -c </proc/interrupts").operator(loose.clone());
     bundle.config["mounts"] = json!([mounts[0]]);
     let sizes = ok(&bundle.run());

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+#[path = "plan/engines.rs"]
+mod engines;
 #[path = "plan/fixtures.rs"]
 mod fixtures;
 #[path = "plan/policy.rs"]
@@ -21,8 +23,12 @@ use stockade::plan::explain;
 
 /// What `explain` prints, or the error that stands in its place.
 fn explained(bundle: &str, policy: &str, host: &Host) -> String {
+    explained_config(&example(bundle), policy, host)
+}
+
+fn explained_config(config: &Value, policy: &str, host: &Host) -> String {
     let policy = Policy::load(policy).unwrap();
-    let text = match plan_of(&bundle_of(&example(bundle)), &policy, host) {
+    let text = match plan_of(&bundle_of(config), &policy, host) {
         Ok(plan) => explain::text(&plan, host),
         Err(e) => format!("refused: {e}\n"),
     };
@@ -62,6 +68,17 @@ fn explain_of_the_examples_is_as_written() {
                 written.push(name);
             }
         }
+    }
+    for engine in engines::SENT {
+        let name = format!("{engine}.engine.v2.txt");
+        let now = engines::explained(engine);
+        if update {
+            std::fs::write(dir.join(&name), &now).unwrap();
+        }
+        if now != std::fs::read_to_string(dir.join(&name)).unwrap_or_default() {
+            wrong.push(format!("{name}: {now}"));
+        }
+        written.push(name);
     }
     assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 accepts the change\n{}", wrong.join("\n"));
     let mut there: Vec<String> =

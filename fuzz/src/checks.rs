@@ -92,6 +92,7 @@ fn host(choice: u8) -> Host {
             sub_uids: ranges(100_000),
             sub_gids: ranges(200_000),
         },
+        sources: Vec::new(),
         namespaces: Vec::new(),
     }
 }

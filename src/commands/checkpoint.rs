@@ -321,6 +321,7 @@ pub fn restore(global: &Global, args: Restore) -> Result<i32> {
     check_terminal(args.console_socket.as_deref(), images.terminal, !args.detach)?;
     let signals = if args.detach { None } else { Some(Signals::collect()?) };
     let mut host = global.host()?;
+    host.look_at(&bundle);
     if !host.privileged() || !host.initial_userns {
         return Err(Error::new("restore", "criu", "needs root of the host"));
     }

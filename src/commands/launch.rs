@@ -113,7 +113,7 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
     let mut host = global.host()?;
-    host.namespaces = crate::namespaces::look(&request.bundle);
+    host.look_at(&request.bundle);
     let store = Store::open(global.root.as_deref())?;
     let entry = match request.entry.take() {
         Some(entry) => entry,

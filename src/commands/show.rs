@@ -76,7 +76,7 @@ pub fn explained(global: &Global, bundle: &Bundle, policy: &Policy, own: Options
     let id = own.id.as_str();
     state::check_id(id)?;
     let mut host = global.host()?;
-    host.namespaces = crate::namespaces::look(bundle);
+    host.look_at(bundle);
     if plan::wants_ids(bundle, policy, &host) {
         host.ids.block = state::likely_ids(id)?;
     }

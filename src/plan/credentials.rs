@@ -177,15 +177,18 @@ pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.seccomp().clone());
     let rule = draft.policy.seccomp.clone();
     let mut filters = Vec::new();
-    let default_name = match (&asked, rule.silent, rule.floor) {
-        (None, Profile::Default, _) => Some("filled in: the config has none"),
-        (Some(_), _, Profile::Default) => Some("stacked on the config's own: the stricter answer counts"),
-        _ => None,
+    let (floor, asks, why) = match &asked {
+        None => (rule.silent, "silent", "filled in: the config has none"),
+        Some(_) => (rule.floor, "a profile", "stacked on the config's own: the stricter answer counts"),
     };
-    if let Some(why) = default_name {
-        let given = "the default profile of stockade";
-        draft.find("seccomp", "linux.seccomp", if asked.is_none() { "silent" } else { "a profile" }, given, why);
-        filters.push(compile(draft, "default", &seccomp::default_profile()?)?);
+    let profile = match floor {
+        Profile::None => None,
+        Profile::Default => Some(("default", "the default profile of stockade", seccomp::default_profile()?)),
+        Profile::Build => Some(("build", "the profile of stockade for image builds", seccomp::build_profile()?)),
+    };
+    if let Some((name, given, profile)) = profile {
+        draft.find("seccomp", "linux.seccomp", asks, given, why);
+        filters.push(compile(draft, name, &profile)?);
     }
     if let Some(profile) = asked {
         let mut filter = compile(draft, "linux.seccomp", &profile)?;

@@ -9,7 +9,7 @@ use super::{Draft, Ns, Step};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{delegation, device};
 use crate::error::{Error, Result};
-use crate::policy::Above;
+use crate::policy::{Above, Unenforced};
 use oci_spec::runtime::{LinuxResources, Process};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
     let mut wanted = asked(&resources)?;
     cap(draft, &mut wanted)?;
     fill(draft, &mut wanted);
+    expect(draft, &wanted);
 
     let cgroup = draft.host.cgroup.clone();
     let obstacle = match &cgroup.mount {
@@ -89,13 +90,25 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
                     None => limits.values.push((want.file, want.value)),
                 }
             }
+            (Some(why), Some(field)) if draft.policy.limits.without_controller == Unenforced::Finding => {
+                draft.find(
+                    "limits.withoutController",
+                    field,
+                    &format!("{}={}", want.file, want.value),
+                    "no limit",
+                    &why,
+                );
+            }
             (Some(why), Some(field)) => {
                 return Err(Error::new(
                     "config.json",
                     field,
                     format!("{}={} cannot be enforced: {why}", want.file, want.value),
                 )
-                .hint(remedy(draft, &controller, lacking(&controller))));
+                .hint(format!(
+                    "{}; an operator does without by the policy key limits.withoutController",
+                    remedy(draft, &controller, lacking(&controller))
+                )));
             }
             (Some(why), None) => lost.entry(why).or_default().push(format!("{}={}", want.file, want.value)),
         }
@@ -136,7 +149,7 @@ fn remedy(draft: &Draft, controller: &str, dir: &str) -> String {
 
 /// No limit at all is a wish like another, and above the ceiling where the policy has a limit of its own.
 fn cap(draft: &mut Draft, wanted: &mut Vec<Wanted>) -> Result<()> {
-    let policy = draft.policy.limits;
+    let policy = &draft.policy.limits;
     let rule = draft.policy.unlimited;
     if rule == Above::Allow {
         return Ok(());
@@ -165,7 +178,7 @@ fn cap(draft: &mut Draft, wanted: &mut Vec<Wanted>) -> Result<()> {
 
 fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
     let has = |wanted: &[Wanted], file: &str| wanted.iter().any(|w| w.file == file);
-    let policy = draft.policy.limits;
+    let policy = &draft.policy.limits;
     let mut filled = Vec::new();
     if let Some(bytes) = policy.memory {
         if !has(wanted, "memory.max") {
@@ -198,6 +211,21 @@ fn fill(draft: &mut Draft, wanted: &mut Vec<Wanted>) {
             draft.find("limits", field, "silent", &format!("{file}={value}"), "resources of the host are finite");
         }
         wanted.push(Wanted { file: file.into(), value, field: None, bfq: None });
+    }
+}
+
+/// Limits that a policy does not invent, and whose absence it wants told.
+fn expect(draft: &mut Draft, wanted: &[Wanted]) {
+    for (name, file, field) in [
+        ("memory", "memory.max", "linux.resources.memory.limit"),
+        ("pids", "pids.max", "linux.resources.pids.limit"),
+        ("cpus", "cpu.max", "linux.resources.cpu.quota"),
+    ] {
+        let expected = draft.policy.limits.expected.iter().any(|n| n == name);
+        if expected && !wanted.iter().any(|w| w.file == file && !w.value.starts_with("max")) {
+            let why = "the container can take all that the host has";
+            draft.find("limits.expected", field, "silent", "no limit", why);
+        }
     }
 }
 
@@ -237,6 +265,7 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
     let mut asked = resources.devices().clone().unwrap_or_default();
     // Also what is left out below must mean something.
     device::from_oci(&asked)?;
+    super::reach::every_device(draft, &mut asked)?;
     if draft.policy.devices != Above::Allow && asked.iter().any(|r| r.allow()) {
         let given = "only the specification's own devices";
         draft.find(
@@ -346,8 +375,12 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
                 needs.name()
             )));
         }
-        if !draft.ns.is_new(needs) {
-            return Err(bad(format!("the {} namespace is joined: the sysctl belongs to its owner", needs.name())));
+        // Engines make the network of a container beforehand, and leave its sysctls to the runtime.
+        if !draft.ns.owns(needs) {
+            return Err(bad(format!(
+                "the {} namespace belongs to another user namespace: the sysctl belongs to its owner",
+                needs.name()
+            )));
         }
         if name == "net.ipv4.ping_group_range" && !ids.gids.is_empty() {
             // Docker sends 0..2^31-1; a bound without an id outside is EINVAL.

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod reach;
 pub mod resources;
 pub mod restore;
 pub mod secrets;
@@ -231,6 +232,8 @@ fn new_user_namespace(bundle: &Bundle, policy: &Policy) -> bool {
 pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) -> Result<Plan> {
     let mut draft = Draft { bundle, policy, host, options, ns: Namespaces::default(), findings: Vec::new() };
     refuse_unknown(&mut draft)?;
+    reach::privileged(&mut draft, &bundle.process())?;
+    reach::annotations(&mut draft)?;
     draft.ns = namespaces::decide(&mut draft)?;
     let hooks = hooks(&draft)?;
     let of = |moment: Moment| hooks.iter().find(|(m, _)| *m == moment).map(|(_, h)| h.clone()).unwrap_or_default();

@@ -70,7 +70,7 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     let mut view = View::default();
     label(draft)?;
     let readonly = readonly_root(draft)?;
-    root(draft, ids, readonly, &mut view)?;
+    let readonly = root(draft, ids, readonly, &mut view)?;
 
     let config = draft.bundle.spec.mounts().clone().unwrap_or_default();
     let mut wishes = Vec::with_capacity(config.len() + 6);
@@ -157,9 +157,12 @@ fn readonly_root(draft: &mut Draft) -> Result<bool> {
     }
 }
 
-fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<()> {
+/// Whether it is read-only in the end.
+fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<bool> {
     let rootfs = draft.bundle.rootfs.clone();
     let path = host_path(draft, "root.path", rootfs.clone())?;
+    let frozen = path.within.is_none() && super::reach::source(draft, "root.path", &path.path, !readonly)?;
+    let readonly = readonly || frozen;
     let flags = draft.policy.mounts.clone();
     let mut set = Attr::default();
     if flags.nosuid {
@@ -212,7 +215,7 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
     let recursive = !(readonly && flags.recursive_readonly);
     if !draft.host.privileged() {
         view.steps.push(Step::AttachRootfs { source: Source::Path(path), at, recursive, attr: set });
-        return Ok(());
+        return Ok(readonly);
     }
     view.steps.push(Step::AttachRootfs { source: Source::Slot(ROOTFS), at, recursive, attr: Attr::default() });
     let plain = Step::CloneSource { slot: ROOTFS, path: path.clone(), recursive, attr: set };
@@ -243,7 +246,7 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
         );
         view.sources.push(plain);
     }
-    Ok(())
+    Ok(readonly)
 }
 
 /// Mount events between host and container.
@@ -365,13 +368,7 @@ fn of_listed_type(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
 /// The kernel's files have one place each, because that is where they are masked; and the host's procfs shows the
 /// host's processes.
 fn kernel_files(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
-    let elsewhere = match wish.fstype.as_str() {
-        _ if wish.bind => normal(&draft.bundle.dir.join(&wish.source)).starts_with("/proc"),
-        "proc" => wish.target != Path::new("/proc"),
-        "sysfs" => wish.target != Path::new("/sys"),
-        _ => false,
-    };
-    if elsewhere && draft.policy.mounts.kernel_files != Above::Allow {
+    if draft.policy.mounts.kernel_files == Above::Refuse && is_elsewhere(draft, wish) {
         return Err(draft.refuse(
             field,
             &wish.target.display().to_string(),
@@ -380,6 +377,22 @@ fn kernel_files(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn is_elsewhere(draft: &Draft, wish: &Wish) -> bool {
+    match wish.fstype.as_str() {
+        _ if wish.bind => place_of(draft, wish).starts_with("/proc"),
+        "proc" => wish.target != Path::new("/proc"),
+        "sysfs" => wish.target != Path::new("/sys"),
+        _ => false,
+    }
+}
+
+/// Where the source of a bind leads to, as far as that is known.
+fn place_of(draft: &Draft, wish: &Wish) -> PathBuf {
+    let path = draft.bundle.dir.join(&wish.source);
+    let fact = draft.host.sources.iter().find(|s| s.path == path);
+    fact.map_or_else(|| normal(&path), |s| s.real.clone())
 }
 
 /// Nothing goes on top of /proc but procfs, and inside it only files that are there to be replaced (CVE-2019-16884:
@@ -488,8 +501,13 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) -> Result<()> {
         {
             add |= attr::NOEXEC;
         }
-        if rule.kernel_files != Above::Allow && !wish.bind && matches!(wish.fstype.as_str(), "cgroup" | "cgroup2") {
+        if rule.kernel_files == Above::Refuse && !wish.bind && matches!(wish.fstype.as_str(), "cgroup" | "cgroup2") {
             // Its own limits are files in there, and an ordinary user's root owns them.
+            add |= attr::RDONLY;
+        }
+        let sysfs = if wish.bind { place_of(draft, wish).starts_with("/sys") } else { wish.fstype == "sysfs" };
+        if rule.kernel_files == Above::Tighten && (sysfs || is_elsewhere(draft, wish)) {
+            // uevent_helper and core_pattern name programs that the host's kernel runs.
             add |= attr::RDONLY;
         }
         let before = wish.attr;
@@ -662,7 +680,16 @@ fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<(
     } else {
         host_path(draft, &format!("{field}.source"), draft.bundle.dir.join(&wish.source))?
     };
-    let Wish { target, recursive, attr, idmap, .. } = wish;
+    let Wish { target, recursive, mut attr, idmap, .. } = wish;
+    if !wish.ours && !sysfs && path.within.is_none() {
+        let readonly = attr.top().0 & attr::RDONLY != 0 && (!recursive || attr.set_below & attr::RDONLY != 0);
+        if super::reach::source(draft, &format!("{field}.source"), &path.path, !readonly)? {
+            attr.set |= attr::RDONLY;
+            attr.set_below |= if recursive { attr::RDONLY } else { 0 };
+            attr.clear &= !attr::RDONLY;
+            attr.clear_below &= !attr::RDONLY;
+        }
+    }
     if !draft.host.privileged() {
         view.steps.push(Step::Bind { source: Source::Path(path), target, recursive, attr });
         return Ok(());
@@ -712,7 +739,13 @@ fn overlay(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Resul
                     lower.push(path(draft, &part)?);
                 }
             }
-            "upperdir" => upper = Some(path(draft, &value)?),
+            "upperdir" => {
+                let host = path(draft, &value)?;
+                if host.within.is_none() && super::reach::source(draft, &here, &host.path, true)? {
+                    return Err(wrong("upperdir in a place that the policy makes read-only"));
+                }
+                upper = Some(host);
+            }
             "workdir" => work = Some(path(draft, &value)?),
             "datadir+" => return Err(wrong("datadir+ is not taken: data-only layers")),
             _ => options.push((key, value)),
@@ -896,6 +929,10 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
                 "a device of the host beyond the specification's own",
                 "devices",
             ));
+        }
+        if kind == 'b' {
+            let asked = format!("{} (b {}:{})", node.path.display(), node.major, node.minor);
+            super::reach::block_device(draft, &field, &asked)?;
         }
         nodes.push(node);
     }

@@ -56,6 +56,7 @@ pub fn decide(draft: &mut Draft) -> Result<Namespaces> {
         _ => (if j.inside { 2 } else { 0 }, j.ns),
     });
     fill(draft, &mut ns);
+    super::reach::host_namespaces(draft, |n| ns.is_own(n) || ns.shared.contains(&n))?;
     ns.new.sort();
     check(draft, &mut ns)?;
     Ok(ns)

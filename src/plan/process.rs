@@ -260,7 +260,7 @@ const FLAG_RESET_ON_FORK: u64 = 0x1;
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
     policy: String,
-    unlimited: Above,
+    oom_score_adj: Above,
     scheduler: Above,
     io_priority: Above,
     lsm: Lsm,
@@ -274,7 +274,7 @@ impl Rules {
     pub fn of(policy: &Policy, host: &Host) -> Rules {
         Rules {
             policy: policy.name.clone(),
-            unlimited: policy.unlimited,
+            oom_score_adj: policy.oom_score_adj,
             scheduler: policy.scheduler,
             io_priority: policy.io_priority,
             lsm: policy.lsm.clone(),
@@ -409,11 +409,11 @@ impl Judge<'_> {
         let field = "process.oomScoreAdj";
         let why = "other processes of the host would die in its place";
         match process.oom_score_adj() {
-            Some(n) if n < 0 && self.rules.unlimited == Above::Refuse => {
-                Err(self.rules.refuse(field, &n.to_string(), why, "unlimited"))
+            Some(n) if n < 0 && self.rules.oom_score_adj == Above::Refuse => {
+                Err(self.rules.refuse(field, &n.to_string(), why, "oomScoreAdj"))
             }
-            Some(n) if n < 0 && self.rules.unlimited == Above::Tighten => {
-                self.find("unlimited", field, &n.to_string(), "0", why);
+            Some(n) if n < 0 && self.rules.oom_score_adj == Above::Tighten => {
+                self.find("oomScoreAdj", field, &n.to_string(), "0", why);
                 Ok(Some(0))
             }
             other => Ok(other),

@@ -10,8 +10,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The policies that ship inside the binary.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 4] = [
     ("strict", include_str!("../../profiles/policy/strict.json")),
+    ("engine", include_str!("../../profiles/policy/engine.json")),
+    ("engine-build", include_str!("../../profiles/policy/engine-build.json")),
     ("oci", include_str!("../../profiles/policy/oci.json")),
 ];
 
@@ -56,6 +58,9 @@ pub struct Policy {
     pub held_ids: Above,
     /// The supplementary groups of the caller stay in effect (a user namespace with a single id).
     pub caller_groups: Above,
+    /// The shape in which engines send a privileged container: every capability, and two of: no filter, nothing masked,
+    /// every device. Tightened, each part of it is decided by its own key.
+    pub privileged: Above,
     /// Capabilities. A silent config always gets none.
     pub capabilities: Capabilities,
     /// `process.noNewPrivileges`.
@@ -70,6 +75,9 @@ pub struct Policy {
     pub proc: Proc,
     /// What of the host a bundle may name, as its rootfs or as the source of a bind, beyond its own directory.
     pub host_paths: HostPaths,
+    /// Binds of the socket of a daemon that is root on the host (Docker, containerd, CRI-O, Podman, BuildKit, systemd), or
+    /// of a directory that holds one.
+    pub daemon_sockets: Above,
     /// `linux.maskedPaths` that are masked whatever the config lists.
     pub masked_paths: Vec<String>,
     /// `linux.readonlyPaths` that are read-only whatever the config lists.
@@ -78,6 +86,10 @@ pub struct Policy {
     pub propagation: Above,
     /// `linux.devices` beyond the eight of the specification.
     pub devices: Above,
+    /// A raw disk: a node of `linux.devices` or a bind.
+    pub block_devices: Above,
+    /// A rule of `linux.resources.devices` that allows every device, or every block device.
+    pub all_devices: Above,
     /// `linux.netDevices`: network devices of the host that are moved into the container.
     pub net_devices: Above,
     /// `linux.intelRdt`: a class of the processor's caches and memory bandwidth.
@@ -88,8 +100,10 @@ pub struct Policy {
     pub restore: Above,
     /// Limits for a config that sets none.
     pub limits: Limits,
-    /// A config that lifts one of those limits (-1), or shields itself from the OOM killer (oomScoreAdj below 0).
+    /// A config that lifts one of those limits (-1).
     pub unlimited: Above,
+    /// `process.oomScoreAdj` below 0: others die first when memory is short.
+    pub oom_score_adj: Above,
     /// A scheduling policy beyond OTHER, BATCH and IDLE, a nice below 0, or flags other than reset-on-fork.
     pub scheduler: Above,
     /// An I/O priority above that of an ordinary process: class RT, or BE with a level below 4.
@@ -98,6 +112,8 @@ pub struct Policy {
     pub lsm: Lsm,
     /// Properties of the container's systemd unit that an annotation may set (`org.systemd.property.NAME`).
     pub unit_properties: Vec<String>,
+    /// Annotations that other runtimes obey, and stockade does not: whoever wrote them counts on what does not happen.
+    pub foreign_annotations: Above,
     /// rlimits for a config that does not name them: name -> [soft, hard].
     pub rlimits: BTreeMap<String, [u64; 2]>,
     /// A new session keyring (keyrings(7)): keyrings are not namespaced.
@@ -120,7 +136,8 @@ pub struct Namespaces {
     pub silent: Vec<String>,
     /// Joining an existing namespace by path.
     pub joined: Above,
-    /// The same, of one that the runtime is in itself: what is shared with it is shared with the host.
+    /// One that the runtime is in itself, by its path or by silence where `silent` does not fill it: what is shared with
+    /// it is shared with the host.
     pub host: Above,
 }
 
@@ -149,7 +166,7 @@ pub struct Flag {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Seccomp {
-    /// The profile of a silent config: `default` or `none`.
+    /// The profile of a silent config: `default`, `build` or `none`.
     pub silent: Profile,
     /// The profile that is stacked on one that the config brings: the stricter answer of the two counts.
     pub floor: Profile,
@@ -161,6 +178,8 @@ pub struct Seccomp {
 pub enum Profile {
     /// `profiles/seccomp/default.json`.
     Default,
+    /// The same for the steps of an image build: setuid bits and device nodes can be made, as packages bring them.
+    Build,
     /// No filter.
     None,
 }
@@ -187,7 +206,7 @@ pub struct Mounts {
     pub lift_flags: Above,
     /// The options `idmap` and `ridmap`: the container's root has the rights of the host's root on that part of the host.
     pub idmap: Above,
-    /// A procfs or sysfs beside /proc and /sys, or the host's procfs: no mask reaches there.
+    /// A procfs or sysfs beside /proc and /sys, or the host's: no mask reaches there. Tightened, it is read-only.
     pub kernel_files: Above,
 }
 
@@ -246,6 +265,11 @@ pub struct HostPaths {
     pub allowed: Vec<std::path::PathBuf>,
     /// Everything else.
     pub beyond: Above,
+    /// What makes whoever may write there root on the host: a directory and all that contain it; with `/**` also what is
+    /// below; `*` is any one name, and `**/NAME` is NAME anywhere and what is below.
+    pub sensitive: Vec<String>,
+    /// A bind that can be written to of one of those. Tightened, it is read-only.
+    pub sensitive_writable: Above,
 }
 
 /// Rules for labels. Naming an AppArmor profile can only confine, and is never refused.
@@ -261,8 +285,18 @@ pub struct Lsm {
     pub selinux_label: Above,
 }
 
+/// A limit that cannot be enforced, because the host has no controller for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unenforced {
+    /// The launch is refused.
+    Refuse,
+    /// It goes on without the limit, and a finding is recorded.
+    Finding,
+}
+
 /// Limits for a config that sets none. Absent: none.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
     /// memory.max, in bytes. memory.swap.max becomes 0 with it.
@@ -274,6 +308,10 @@ pub struct Limits {
     /// cpu.max, in CPUs.
     #[serde(default)]
     pub cpus: Option<f64>,
+    /// Those of `memory`, `pids` and `cpus` whose absence is a finding.
+    pub expected: Vec<String>,
+    /// A limit that the config sets, without its controller. One of the policy's own is a finding then.
+    pub without_controller: Unenforced,
 }
 
 /// Something that was decided beyond what the config says: a silence filled, a wish tightened, a protection missing.
@@ -319,9 +357,10 @@ impl Policy {
     pub fn from_json(text: &str, name: &str) -> Result<Policy> {
         let wrong = |e: serde_json::Error| Error::new("policy", name, e.to_string());
         let mut value: Value = serde_json::from_str(text).map_err(wrong)?;
-        if let Some(base) = value.as_object_mut().and_then(|o| o.remove("extends")) {
+        // A shipped one may extend another that ships, and those end.
+        while let Some(base) = value.as_object_mut().and_then(|o| o.remove("extends")) {
             let base = base.as_str().unwrap_or_default().to_owned();
-            let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == base) else {
+            let Some(text) = shipped_text(&base) else {
                 return Err(Error::new("policy", name, format!("extends {base:?}, which is not a shipped policy")));
             };
             let mut merged: Value = serde_json::from_str(text).map_err(wrong)?;
@@ -355,6 +394,14 @@ impl Policy {
             if !crate::plan::unit::KNOWN.iter().any(|(known, _)| known == name) {
                 return wrong("unitProperties", format!("{name:?} is not a property that stockade sets"));
             }
+        }
+        for limit in &self.limits.expected {
+            if !["memory", "pids", "cpus"].contains(&limit.as_str()) {
+                return wrong("limits.expected", format!("{limit:?} is not one of memory, pids, cpus"));
+            }
+        }
+        if let Some(path) = self.host_paths.sensitive.iter().find(|p| !p.starts_with('/') && !p.starts_with("**/")) {
+            return wrong("hostPaths.sensitive", format!("{path:?} begins neither with / nor with **/"));
         }
         for (limit, [soft, hard]) in &self.rlimits {
             if limit.parse::<oci_spec::runtime::PosixRlimitType>().is_err() {
@@ -504,7 +551,7 @@ mod tests {
         assert!(e.contains("hooks") && e.contains("maybe"), "{e}");
         let e = Policy::from_json(r#"{"extends":"strict","hoks":"allow"}"#, "mine.json").unwrap_err().to_string();
         assert!(e.contains("hoks"), "{e}");
-        assert!(Policy::load("moon").unwrap_err().to_string().contains("strict, oci"));
+        assert!(Policy::load("moon").unwrap_err().to_string().contains("strict, engine, engine-build, oci"));
     }
 
     #[test]

@@ -107,6 +107,24 @@ pub fn default_profile() -> Result<LinuxSeccomp> {
         .map_err(|e| Error::new("linux.seccomp", "profiles/seccomp/default.json", e.to_string()))
 }
 
+/// The same without what packages bring: setuid and setgid bits, and device nodes, which CAP_MKNOD and the device program
+/// judge.
+pub fn build_profile() -> Result<LinuxSeccomp> {
+    const OPENED: [&str; 9] =
+        ["chmod", "fchmod", "creat", "fchmodat", "fchmodat2", "open", "openat", "mknod", "mknodat"];
+    let mut profile = default_profile()?;
+    let mut opened = Vec::new();
+    for mut entry in profile.syscalls().clone().unwrap_or_default() {
+        let is_opened = |name: &String| OPENED.contains(&name.as_str());
+        if entry.names().iter().all(is_opened) && entry.action() == Action::ScmpActAllow {
+            entry.set_args(None);
+        }
+        opened.push(entry);
+    }
+    profile.set_syscalls(Some(opened));
+    Ok(profile)
+}
+
 /// Does the profile ask an agent?
 pub fn notifies(profile: &LinuxSeccomp) -> bool {
     let asks = |action: Action| action == Action::ScmpActNotify;

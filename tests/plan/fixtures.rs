@@ -80,6 +80,7 @@ pub fn v2() -> Host {
         },
         ids: Ids { block: Some(Range { start: 1_048_576, count: 65_536 }), ..Ids::default() },
         namespaces: Vec::new(),
+        sources: Vec::new(),
     }
 }
 

@@ -15,6 +15,13 @@ const REFUSING: &[&str] = &[
     "callerGroups",
     "hostPaths.allowed",
     "hostPaths.beyond",
+    "hostPaths.sensitive",
+    "hostPaths.sensitiveWritable",
+    "daemonSockets",
+    "privileged",
+    "blockDevices",
+    "foreignAnnotations",
+    "limits.withoutController",
     "mounts.types",
     "mounts.idmap",
     "mounts.kernelFiles",
@@ -103,7 +110,8 @@ fn rules() -> Vec<Rule> {
                 has(r, &["clone3", "new user mount pid network ipc uts cgroup time"])
                     && has(r, &["finding namespaces.silent linux.namespaces"])
             },
-            loosened: json!({ "namespaces": { "silent": ["mount", "pid"] } }),
+            // What is then the host's is another key's matter.
+            loosened: json!({ "namespaces": { "silent": ["mount", "pid"], "host": "allow" } }),
             then: |r| has(r, &["clone3: new mount pid,"]),
         },
         Rule {
@@ -158,6 +166,19 @@ fn rules() -> Vec<Rule> {
             strict: |r| refused(r, &["process.user", "the caller's groups 27", "callerGroups", "subordinate"]),
             loosened: json!({ "callerGroups": "allow" }),
             then: |r| has(r, &["finding callerGroups", "groups 27 stay in effect"]),
+        },
+        Rule {
+            key: "privileged",
+            config: privileged(),
+            host: v2,
+            strict: |r| {
+                refused(
+                    r,
+                    &["process.capabilities", "every capability, no seccomp filter, nothing masked", "privileged"],
+                )
+            },
+            loosened: json!({ "privileged": "tighten" }),
+            then: |r| has(r, &["finding privileged process.capabilities"]) && !has(r, &["bounding set", "SYS_ADMIN"]),
         },
         Rule {
             key: "capabilities.ceiling",
@@ -304,6 +325,33 @@ fn rules() -> Vec<Rule> {
             then: |r| has(r, &["open_tree", "/srv"]),
         },
         Rule {
+            key: "hostPaths.sensitive",
+            config: usual(outside("/etc/cron.d")),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].source", "/etc/cron.d"]),
+            loosened: json!({ "hostPaths": { "beyond": "allow", "sensitive": ["/boot"] } }),
+            then: |r| has(r, &["open_tree: /etc/cron.d into"]),
+        },
+        Rule {
+            key: "hostPaths.sensitiveWritable",
+            config: usual(outside("/var")),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].source", "/var"]),
+            loosened: json!({ "hostPaths": { "beyond": "allow", "sensitiveWritable": "tighten" } }),
+            then: |r| {
+                has(r, &["open_tree: /var into", "(ro,"])
+                    && has(r, &["finding hostPaths.sensitiveWritable mounts[0].source /var, writable -> read-only"])
+            },
+        },
+        Rule {
+            key: "daemonSockets",
+            config: usual(outside("/run/docker.sock")),
+            host: v2,
+            strict: |r| refused(r, &["mounts[0].source", "/run/docker.sock"]),
+            loosened: json!({ "hostPaths": { "beyond": "allow" }, "daemonSockets": "allow" }),
+            then: |r| has(r, &["open_tree: /run/docker.sock into"]),
+        },
+        Rule {
             key: "mounts.types",
             config: usual(json!({ "mounts": [{ "destination": "/mnt", "type": "ext4", "source": "/dev/sdz" }] })),
             host: v2,
@@ -379,6 +427,34 @@ fn rules() -> Vec<Rule> {
             then: |r| has(r, &["devices: bind", "/dev/fuse"]) && has(r, &["device program", "c 10:229 rwm", "b *:* m"]),
         },
         Rule {
+            key: "blockDevices",
+            config: usual(
+                json!({ "linux": { "devices": [{ "path": "/dev/sdz", "type": "b", "major": 8, "minor": 400 }] } }),
+            ),
+            host: v2,
+            strict: |r| refused(r, &["linux.devices[0]", "/dev/sdz", "8:400"]),
+            loosened: json!({ "devices": "allow", "blockDevices": "allow" }),
+            then: |r| has(r, &["device program", "b 8:400 rwm"]) && has(r, &["finding blockDevices linux.devices[0]"]),
+        },
+        Rule {
+            key: "allDevices",
+            config: usual(json!({ "linux": { "resources": { "devices": [{ "allow": true, "access": "rwm" }] } } })),
+            host: v2,
+            strict: |r| {
+                !has(r, &["device program", "allow a"]) && has(r, &["finding allDevices linux.resources.devices"])
+            },
+            loosened: json!({ "devices": "allow", "allDevices": "allow" }),
+            then: |r| has(r, &["device program", "allow a *:* rwm"]) && !has(r, &["finding allDevices"]),
+        },
+        Rule {
+            key: "foreignAnnotations",
+            config: usual(json!({ "annotations": { "run.oci.handler": "krun" } })),
+            host: v2,
+            strict: |r| refused(r, &["annotations.run.oci.handler", "foreignAnnotations"]),
+            loosened: json!({ "foreignAnnotations": "tighten" }),
+            then: |r| has(r, &["finding foreignAnnotations annotations run.oci.handler -> not obeyed"]),
+        },
+        Rule {
             key: "hooks",
             config: usual(json!({ "hooks": { "createRuntime": [{ "path": "/bin/hook" }] } })),
             host: v2,
@@ -389,7 +465,6 @@ fn rules() -> Vec<Rule> {
         Rule {
             key: "unlimited",
             config: usual(json!({
-                "process": { "oomScoreAdj": -1000 },
                 "linux": { "resources": { "memory": { "limit": -1, "swap": -1 }, "pids": { "limit": -1 }, "cpu": { "quota": -1 } } }
             })),
             host: v2,
@@ -398,13 +473,38 @@ fn rules() -> Vec<Rule> {
                     r,
                     &["limits", "memory.max=1073741824", "memory.swap.max=0", "pids.max=512", "cpu.max=100000 100000"],
                 ) && has(r, &["finding unlimited linux.resources.pids.limit"])
-                    && has(r, &["oom_score_adj: 0"])
-                    && has(r, &["finding unlimited process.oomScoreAdj -1000"])
             },
             loosened: json!({ "unlimited": "allow" }),
+            then: |r| has(r, &["limits", "memory.max=max", "memory.swap.max=max", "pids.max=max", "cpu.max=max"]),
+        },
+        Rule {
+            key: "oomScoreAdj",
+            config: usual(json!({ "process": { "oomScoreAdj": -1000 } })),
+            host: v2,
+            strict: |r| has(r, &["oom_score_adj: 0"]) && has(r, &["finding oomScoreAdj process.oomScoreAdj -1000"]),
+            loosened: json!({ "oomScoreAdj": "allow" }),
+            then: |r| has(r, &["oom_score_adj: -1000"]),
+        },
+        Rule {
+            // What strict itself does not expect is looked at from the other side.
+            key: "limits.expected",
+            config: silent(),
+            host: v2,
+            strict: |r| !has(r, &["finding limits.expected"]) && has(r, &["limits: ", "memory.max"]),
+            loosened: json!({ "limits": { "memory": null, "expected": ["memory"] } }),
+            then: |r| has(r, &["finding limits.expected linux.resources.memory.limit silent -> no limit"]),
+        },
+        Rule {
+            key: "limits.withoutController",
+            config: usual(json!({ "linux": { "resources": { "pids": { "limit": 100 } } } })),
+            host: hybrid,
+            strict: |r| {
+                refused(r, &["linux.resources.pids.limit", "pids.max=100", "cgroup v1", "limits.withoutController"])
+            },
+            loosened: json!({ "limits": { "withoutController": "finding" } }),
             then: |r| {
-                has(r, &["limits", "memory.max=max", "memory.swap.max=max", "pids.max=max", "cpu.max=max"])
-                    && has(r, &["oom_score_adj: -1000"])
+                has(r, &["finding limits.withoutController linux.resources.pids.limit pids.max=100 -> no limit"])
+                    && !has(r, &["limits: ", "pids.max"])
             },
         },
         Rule {
@@ -588,6 +688,14 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
+/// What `docker run --privileged` sends.
+fn privileged() -> (&'static str, Value) {
+    let every: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
+    let sets = json!({ "bounding": every, "effective": every, "permitted": every });
+    let linux = json!({ "maskedPaths": null, "readonlyPaths": null, "resources": { "devices": [{ "allow": true, "access": "rwm" }] } });
+    ("usual", json!({ "process": { "capabilities": sets }, "linux": linux }))
+}
+
 #[test]
 fn every_key_of_strict_does_what_it_says_and_can_be_loosened() {
     let strict = Policy::load("strict").unwrap();
@@ -722,6 +830,11 @@ fn every_key_of_strict_is_in_the_table() {
 fn a_refusal_names_the_policy_and_the_way_out() {
     for rule in rules() {
         let Err(error) = attempt(&rule.config, &Policy::load("strict").unwrap(), (rule.host)()) else { continue };
+        if rule.key == "limits.withoutController" {
+            // It is the host that lacks something; the policy is one way out of two.
+            assert!(error.contains("; hint: ") && error.contains("policy key limits.withoutController"), "{error}");
+            continue;
+        }
         assert!(error.starts_with("policy strict: "), "{error}");
         assert!(error.contains("; hint: ") && error.contains("--policy") && !error.contains('\n'), "{error}");
     }
@@ -790,7 +903,7 @@ fn a_writable_volume_says_whose_it_must_be() {
 fn a_bind_cannot_call_itself_devpts_to_keep_its_devices() {
     for (fstype, target) in [("devpts", "/data"), ("tmpfs", "/dev")] {
         let mounts = json!([{ "destination": target, "type": fstype, "source": "/dev", "options": ["rbind"] }]);
-        let policy = operator(json!({ "hostPaths": { "allowed": ["/dev"] } }));
+        let policy = operator(json!({ "hostPaths": { "allowed": ["/dev"], "sensitiveWritable": "allow" } }));
         let plan = attempt(&("usual", json!({ "mounts": mounts })), &policy, v2());
         assert!(has(&plan, &["open_tree: /dev and below into slot 1", "rnodev"]), "{fstype}: {:?}", lines(&plan));
     }
