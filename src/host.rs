@@ -378,15 +378,20 @@ pub fn sub_ranges(path: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Range
         Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    Ok(text
-        .lines()
+    Ok(ranges_in(&text, wanted))
+}
+
+/// The ranges of the owners that are `wanted` in such a text. A line that is none, or whose ids wrap, gives nothing.
+pub fn ranges_in(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range> {
+    text.lines()
         .filter_map(|line| {
             let mut parts = line.split(':');
             let (owner, start, count) = (parts.next()?, parts.next()?, parts.next()?);
             let range = Range { start: start.trim().parse().ok()?, count: count.trim().parse().ok()? };
-            (wanted(owner) && range.count > 0).then_some(range)
+            let whole = range.count > 0 && u64::from(range.start) + u64::from(range.count) <= 1 << 32;
+            (wanted(owner) && whole).then_some(range)
         })
-        .collect())
+        .collect()
 }
 
 /// The host's name of a user, from /etc/passwd alone: a static binary must not load NSS modules.

@@ -9,7 +9,7 @@ mod copyup;
 mod mounts;
 pub mod process;
 mod secrets;
-mod users;
+pub mod users;
 
 use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Actor, Attr, Plan, Step, attr};

@@ -7,6 +7,7 @@
 //! Nothing here is fsynced: after a power loss the boot id differs and processes, cgroups and mounts are gone anyway;
 //! after a SIGKILL the page cache is not. state.json appears by rename, so it is whole or absent.
 
+pub mod blocks;
 pub mod claims;
 
 use crate::bundle::Bundle;
@@ -720,8 +721,6 @@ pub fn owner() -> String {
 
 /// Host-wide, whatever --root says: two roots must not hand out the same ids.
 const IDS_DIR: &str = "/run/stockade/.ids";
-/// Where blocks lie when /etc/subuid has no line for stockade: above what useradd gives, below 2^31.
-const BLOCKS: Range = Range { start: 524_288, count: 1_878_982_656 - 524_288 };
 
 fn ids_dir() -> Result<OwnedFd> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(IDS_DIR).at("ids", IDS_DIR)?;
@@ -753,7 +752,8 @@ fn reserve(entry: &Entry, blocks: impl Iterator<Item = Range>) -> Result<Option<
     let dir = ids_dir()?;
     flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
     let named = claims::named(&entry.dir);
-    for block in blocks.filter(|b| !named.iter().any(|n| n.overlaps(b))) {
+    let starts = claims::starts();
+    for block in blocks.filter(|b| !named.iter().any(|n| n.overlaps(b)) && !claims::crossed(&entry.dir, &starts, b)) {
         let name = block.start.to_string();
         let owner = entry.dir.display().to_string();
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -800,41 +800,17 @@ fn release_all_ids(holder: &Path) {
     }
 }
 
-/// Blocks in the order of trying: from a place that the id's hash gives, round the whole space.
-fn candidates(id: &str) -> Result<impl Iterator<Item = Range>> {
-    let size = crate::plan::ids::BLOCK;
+/// The blocks that this host has for containers, in the order of trying.
+fn candidates(id: &str) -> Result<impl Iterator<Item = Range> + use<>> {
     let own = |o: &str| o == "stockade";
-    let granted: Vec<Range> = host::sub_ranges("/etc/subuid", own)?;
-    let groups: Vec<Range> = host::sub_ranges("/etc/subgid", own)?;
     let others = |o: &str| o != "stockade";
     let mut taken = host::sub_ranges("/etc/subuid", others)?;
     taken.extend(host::sub_ranges("/etc/subgid", others)?);
     for file in ["/etc/passwd", "/etc/group"] {
         taken.extend(host::passwd_ids(file).into_iter().map(|(_, id)| Range { start: id, count: 1 }));
     }
-    let spaces = if granted.is_empty() { vec![BLOCKS] } else { granted };
-    // The same numbers serve as uids and gids, so a block must be granted as both.
-    let as_group = move |b: &Range| {
-        groups.is_empty()
-            || groups.iter().any(|g| {
-                g.start <= b.start && u64::from(b.start) + u64::from(b.count) <= u64::from(g.start) + u64::from(g.count)
-            })
-    };
-    let total: u32 = spaces.iter().map(|s| s.count / size).sum();
-    let first = if total == 0 { 0 } else { (fnv1a(id) % u64::from(total)) as u32 };
-    Ok((0..total)
-        .map(move |i| {
-            let mut n = (u64::from(first) + u64::from(i)) % u64::from(total);
-            for space in &spaces {
-                let here = u64::from(space.count / size);
-                if n < here {
-                    return Range { start: space.start + n as u32 * size, count: size };
-                }
-                n -= here;
-            }
-            Range { start: u32::MAX, count: 0 }
-        })
-        .filter(move |b| b.count > 0 && as_group(b) && !taken.iter().any(|t| t.overlaps(b))))
+    let (uids, gids) = (host::sub_ranges("/etc/subuid", own)?, host::sub_ranges("/etc/subgid", own)?);
+    Ok(blocks::blocks(id, blocks::Facts { uids, gids, taken }))
 }
 
 /// FNV-1a, 64 bits: spreads ids over the blocks; not a defence of anything.

@@ -9,6 +9,12 @@
 #[allow(missing_docs)]
 mod checks;
 mod common;
+#[path = "../fuzz/src/deciders.rs"]
+#[allow(missing_docs)]
+mod deciders;
+#[path = "../fuzz/src/readers.rs"]
+#[allow(missing_docs)]
+mod readers;
 use common::*;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
@@ -481,6 +487,28 @@ fn the_seeds_of_the_fuzz_targets_hold() {
         }
     }
     assert!(seen > 100, "only {seen} seeds");
+}
+
+/// The same for what has a plain reading beside it.
+#[test]
+fn the_seeds_of_the_smaller_fuzz_targets_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = |data: &[u8]| readers::records(dir.path(), data);
+    for (target, check) in [
+        ("devices", &deciders::devices as &dyn Fn(&[u8])),
+        ("options", &deciders::options),
+        ("maps", &deciders::maps),
+        ("accounts", &readers::accounts),
+        ("records", &records),
+    ] {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let seeds: Vec<_> = fs::read_dir(corpus).unwrap().flatten().collect();
+        assert!(seeds.len() >= 8, "only {} seeds for {target}", seeds.len());
+        for seed in seeds {
+            eprintln!("{target}: {}", seed.path().display());
+            check(&fs::read(seed.path()).unwrap());
+        }
+    }
 }
 
 /// There are enough of them; the issue asks for 60.

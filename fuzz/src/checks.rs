@@ -51,7 +51,8 @@ pub fn parsed(spec: &Spec, unknown: &Unknown) {
     }
 }
 
-fn host(choice: u8) -> Host {
+/// A host by choice.
+pub fn host(choice: u8) -> Host {
     let privileged = choice & 1 == 0;
     let cgroup = match choice & 6 {
         0 => Cgroup {
@@ -97,13 +98,18 @@ fn host(choice: u8) -> Host {
     }
 }
 
+/// `strict` or `oci`.
+pub fn policy(strict: bool) -> &'static Policy {
+    static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();
+    let load = |name| Policy::load(name).expect("a shipped policy");
+    &POLICIES.get_or_init(|| [load("oci"), load("strict")])[usize::from(strict)]
+}
+
 /// Plans a config on a host under a policy, both by choice, and checks the plan.
 pub fn planned(choice: u8, spec: Spec, unknown: Unknown) {
     let strict = choice & 128 == 0;
     let host = host(choice);
-    static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();
-    let load = |name| Policy::load(name).expect("a shipped policy");
-    let policy = &POLICIES.get_or_init(|| [load("oci"), load("strict")])[usize::from(strict)];
+    let policy = policy(strict);
     let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
     let options = Options { id: "box".into(), ..Options::default() };
     match plan::plan(&bundle, policy, &host, &options) {

@@ -5,8 +5,12 @@
 //! a part of the document moves elsewhere. The other half are libFuzzer's own.
 
 mod checks;
+mod deciders;
+mod readers;
 
 pub use checks::{compiled, one_line, parsed, planned};
+pub use deciders::{devices, maps, options};
+pub use readers::{accounts, records};
 use serde_json::{Value, json};
 
 struct Dice(u64);
@@ -40,6 +44,55 @@ pub fn mutate(data: &mut [u8], skip: usize, size: usize, max_size: usize, seed: 
     }
     data[skip..skip + text.len()].copy_from_slice(&text);
     skip + text.len()
+}
+
+/// Mutates one of the JSON documents between which NULs stand.
+pub fn mutate_one(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
+    let mut dice = Dice(u64::from(seed) << 1 | 1);
+    dice.roll(2);
+    let mut parts: Vec<Vec<u8>> = data[..size].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
+    let at = dice.roll(parts.len());
+    let Some(mut value) = serde_json::from_slice::<Value>(&parts[at]).ok().filter(|_| dice.roll(3) > 0) else {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    };
+    for _ in 0..=dice.roll(3) {
+        change(&mut value, &mut dice);
+    }
+    parts[at] = value.to_string().into_bytes();
+    let bytes = parts.join(&0);
+    if bytes.len() > max_size {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    }
+    data[..bytes.len()].copy_from_slice(&bytes);
+    bytes.len()
+}
+
+/// Mutates a text of records: one is dropped, doubled or moved, gets a word of these in front or after, or is replaced by
+/// one; every third time is libFuzzer's.
+pub fn mutate_records(data: &mut [u8], size: usize, max_size: usize, seed: u32, between: u8, words: &[&str]) -> usize {
+    let mut dice = Dice(u64::from(seed) << 1 | 1);
+    dice.roll(2);
+    let mut records: Vec<Vec<u8>> = data[..size].split(|b| *b == between).map(<[u8]>::to_vec).collect();
+    for _ in 0..=dice.roll(3) {
+        let (at, word) = (dice.roll(records.len()), words[dice.roll(words.len())].as_bytes());
+        match dice.roll(6) {
+            0 if records.len() > 1 => drop(records.remove(at)),
+            1 => {
+                let one = records[at].clone();
+                records.insert(dice.roll(records.len() + 1), one);
+            }
+            2 => records.insert(dice.roll(records.len() + 1), word.to_vec()),
+            3 => records[at] = word.to_vec(),
+            4 => records[at].splice(0..0, word.iter().copied()).for_each(drop),
+            _ => records[at].extend(word),
+        }
+    }
+    let bytes = records.join(&between);
+    if dice.roll(3) == 0 || bytes.len() > max_size {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    }
+    data[..bytes.len()].copy_from_slice(&bytes);
+    bytes.len()
 }
 
 fn count(value: &Value) -> usize {
@@ -92,7 +145,18 @@ fn change(root: &mut Value, dice: &mut Dice) {
     }
 }
 
-const KEYS: [&str; 40] = [
+const KEYS: [&str; 51] = [
+    "allow",
+    "major",
+    "minor",
+    "access",
+    "uid",
+    "gid",
+    "additionalGids",
+    "containerID",
+    "hostID",
+    "size",
+    "choice",
     "process",
     "root",
     "hostname",
@@ -136,7 +200,13 @@ const KEYS: [&str; 40] = [
 ];
 
 fn leaf(dice: &mut Dice) -> Value {
-    const WORDS: [&str; 58] = [
+    const WORDS: [&str; 64] = [
+        "a",
+        "b",
+        "c",
+        "rwm",
+        "rm",
+        "stockade:65536:131072\nuser:100000:65536\nheld:200000:65536\nother:70000:1",
         "",
         "/",
         "..",

@@ -9,10 +9,13 @@ use crate::host::read_small;
 
 /// A user, found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+pub struct User {
+    /// Its uid.
+    pub uid: u32,
+    /// Its group, or the one that was asked for.
+    pub gid: u32,
+    /// The groups that list it, without that one.
+    pub groups: Vec<u32>,
 }
 
 /// The most that is read of passwd and of group.
@@ -20,7 +23,9 @@ const MOST: u64 = 1 << 20;
 
 /// An id in digits. 2^32-1 would mean "leave it" to setresuid(2), that is: root; and above 2^31 ids wrap elsewhere.
 fn id(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|n| *n < 1 << 31)
+    // A sign is no digit, though `parse` takes a plus.
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|n| digits && *n < 1 << 31)
 }
 
 fn records(path: &str) -> String {
@@ -29,10 +34,15 @@ fn records(path: &str) -> String {
 
 /// The home of a uid.
 pub(super) fn home(uid: u32) -> Option<String> {
-    records("/etc/passwd").lines().find_map(|line| {
+    home_in(&records("/etc/passwd"), uid)
+}
+
+/// The home of a uid in such a passwd.
+pub fn home_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let home = fields.get(5).filter(|h| h.starts_with('/'))?;
-        (fields.get(2)?.parse() == Ok(uid)).then(|| (*home).to_owned())
+        let home = fields.get(5).filter(|h| h.starts_with('/') && !h.contains('\0'))?;
+        (id(fields.get(2)?)? == uid).then(|| (*home).to_owned())
     })
 }
 
@@ -41,7 +51,8 @@ pub(super) fn look_up(text: &str) -> Result<User> {
     find(text, &records("/etc/passwd"), &records("/etc/group"))
 }
 
-fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
+/// `NAME[:GROUP]` in such a passwd and such a group.
+pub fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
     let (name, wanted) = text.split_once(':').map_or((text, None), |(n, g)| (n, Some(g)));
     let unknown = |what: &str, file: &str| {
         Err(Error::new("--user", text, format!("no such {what} in the container's {file}"))
@@ -65,12 +76,15 @@ fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
             None => unknown("group", "/etc/group"),
         };
     }
-    let groups = groups(group).filter(|(_, _, members)| members.split(',').any(|m| m == name)).map(|(_, g, _)| g);
+    // Who is a number has no name, so no group lists it.
+    let listed = |members: &str| id(name).is_none() && members.split(',').any(|m| m == name);
+    let groups = groups(group).filter(|(_, _, members)| listed(members)).map(|(_, g, _)| g);
     Ok(User { uid, gid: own, groups: groups.filter(|g| *g != own).collect() })
 }
 
 fn of_name(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    // Nobody is called "", whatever the image says.
+    let line = passwd.lines().find(|line| !name.is_empty() && line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     Some((id(fields.next()?)?, id(fields.next()?)?))
 }
@@ -94,8 +108,9 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nbroken\n5:x:7:7::/:\nann:x:1000:1001:Ann:/home/ann:/bin/sh\nminus:x:4294967295:0::/:\n";
-    const GROUP: &str = "root:x:0:\nstaff:x:50:ann,bob\nann:x:1001:ann\nbroken:x:\nmany:x:60:bob,ann\n";
+    const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nbroken\n5:x:7:7::/:\n:x:8:8::/:\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n\
+        minus:x:4294967295:0::/:\nplus:x:+3:0::/:\n";
+    const GROUP: &str = "root:x:0:5\nstaff:x:50:ann,bob\nann:x:1001:ann\nbroken:x:\nmany:x:60:bob,ann\n";
 
     fn user(uid: u32, gid: u32, groups: &[u32]) -> User {
         User { uid, gid, groups: groups.to_vec() }
@@ -113,6 +128,8 @@ mod tests {
     fn a_number_is_never_a_name() {
         // The image has a user called 5 with the uid 7.
         assert_eq!(find("5:0", PASSWD, GROUP).unwrap(), user(5, 0, &[]));
+        // And a group that lists 5.
+        assert_eq!(find("5", PASSWD, GROUP).unwrap(), user(5, 0, &[]));
     }
 
     #[test]
@@ -123,6 +140,8 @@ mod tests {
             ("", "/etc/passwd"),
             ("broken", "/etc/passwd"),
             ("minus", "/etc/passwd"),
+            ("plus", "/etc/passwd"),
+            ("+5", "/etc/passwd"),
             ("4294967295", "/etc/passwd"),
         ] {
             let e = find(text, PASSWD, GROUP).unwrap_err().to_string();

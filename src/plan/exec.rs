@@ -83,7 +83,9 @@ impl Recorded {
     /// The filter again; none where the record is damaged, and half a filter is none.
     fn filter(&self) -> Option<Filter> {
         fn number(text: &str, from: usize, to: usize) -> Option<u32> {
-            u32::from_str_radix(text.get(from..to)?, 16).ok()
+            // `from_str_radix` takes a sign, too.
+            let digits = text.get(from..to).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            u32::from_str_radix(digits, 16).ok()
         }
         let text = &self.program;
         if text.is_empty() || !text.len().is_multiple_of(16) {

@@ -215,7 +215,9 @@ fn invent(draft: &mut Draft, uid: u32, gid: u32) -> Result<Ids> {
             for range in ranges {
                 // 2^31 bounds every sum below; a uid map has room for no more.
                 let count = range.count.min((1 << 31) - next);
-                if count > 0 {
+                // user_namespaces(7): a map has 340 lines, and no id twice.
+                let free = maps.len() < 340 && !maps.iter().any(|m| m.outside_range().overlaps(range));
+                if count > 0 && free {
                     maps.push(IdMap { inside: next, outside: range.start, count });
                     next += count;
                 }

@@ -56,6 +56,24 @@ pub(super) fn named(own: &Path) -> Vec<Range> {
     of_others(own, true)
 }
 
+/// The first ids of all blocks that were given, those of containers that are gone, too.
+pub(super) fn starts() -> Vec<u32> {
+    let files = std::fs::read_dir(IDS_DIR).into_iter().flatten().flatten();
+    files.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a block of another container reaches into this one without being it: /etc/subuid has two lines that overlap,
+/// or said something else when that one was given.
+pub(super) fn crossed(own: &Path, starts: &[u32], block: &Range) -> bool {
+    neighbours(starts, block)
+        .filter_map(|start| read(&start.to_string()))
+        .any(|(holder, _)| Path::new(&holder) != own && Path::new(&holder).exists())
+}
+
+fn neighbours(starts: &[u32], block: &Range) -> impl Iterator<Item = u32> {
+    starts.iter().copied().filter(|start| *start != block.start && start.abs_diff(block.start) < block.count)
+}
+
 /// Which ranges of others overlap these, without a claim: for `explain`.
 pub fn overlaps(own: &Path, wanted: &[Range]) -> Vec<Range> {
     let mut held = of_others(own, false);
@@ -89,6 +107,24 @@ pub(super) fn release(holder: &Path) {
         match unlinkat(&dir, name.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(e) => crate::log::debug(&format!("ids: {name}: {e}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ids::BLOCK;
+
+    #[test]
+    fn a_block_is_crossed_by_those_that_begin_within_its_length() {
+        let block = Range { start: 200_000, count: BLOCK };
+        let starts = [134_464, 134_465, 199_999, 200_000, 200_001, 265_535, 265_536];
+        let crossing: Vec<u32> = neighbours(&starts, &block).collect();
+        assert_eq!(crossing, [134_465, 199_999, 200_001, 265_535]);
+        for start in starts {
+            let other = Range { start, count: BLOCK };
+            assert_eq!(other.overlaps(&block), start == block.start || crossing.contains(&start), "{start}");
         }
     }
 }
