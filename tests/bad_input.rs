@@ -490,25 +490,40 @@ fn the_seeds_of_the_fuzz_targets_hold() {
 }
 
 /// The same for what has a plain reading beside it.
-#[test]
-fn the_seeds_of_the_smaller_fuzz_targets_hold() {
-    let dir = tempfile::tempdir().unwrap();
-    let records = |data: &[u8]| readers::records(dir.path(), data);
-    for (target, check) in [
-        ("devices", &deciders::devices as &dyn Fn(&[u8])),
-        ("options", &deciders::options),
-        ("maps", &deciders::maps),
-        ("accounts", &readers::accounts),
-        ("records", &records),
-    ] {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        let seeds: Vec<_> = fs::read_dir(corpus).unwrap().flatten().collect();
-        assert!(seeds.len() >= 8, "only {} seeds for {target}", seeds.len());
-        for seed in seeds {
-            eprintln!("{target}: {}", seed.path().display());
-            check(&fs::read(seed.path()).unwrap());
-        }
+fn seeds(target: &str, check: impl Fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let seeds: Vec<_> = fs::read_dir(corpus).unwrap().flatten().collect();
+    assert!(seeds.len() >= 10, "only {} seeds for {target}", seeds.len());
+    for seed in seeds {
+        eprintln!("{target}: {}", seed.path().display());
+        check(&fs::read(seed.path()).unwrap());
     }
+}
+
+#[test]
+fn the_seeds_of_devices_hold() {
+    seeds("devices", deciders::devices);
+}
+
+#[test]
+fn the_seeds_of_options_hold() {
+    seeds("options", deciders::options);
+}
+
+#[test]
+fn the_seeds_of_maps_hold() {
+    seeds("maps", deciders::maps);
+}
+
+#[test]
+fn the_seeds_of_accounts_hold() {
+    seeds("accounts", readers::accounts);
+}
+
+#[test]
+fn the_seeds_of_records_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    seeds("records", |data| readers::records(dir.path(), data));
 }
 
 /// There are enough of them; the issue asks for 60.

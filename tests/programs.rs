@@ -1,10 +1,13 @@
 //! Real programs in real root file systems: Debian's Python, gcc, git, nginx and redis, and busybox; run by root and by an
-//! ordinary user, under `strict` and under `oci`. What strict's defaults would break shows here.
+//! ordinary user, under `strict` and under `oci`. What strict's defaults would break shows here; what each program needs
+//! beyond them, in `needs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/caller.rs"]
 mod caller;
 mod common;
+#[path = "programs/needs.rs"]
+mod needs;
 use caller::*;
 use common::*;
 use serde_json::{Value, json};
@@ -20,25 +23,33 @@ fn debian() -> &'static Path {
     static TREE: OnceLock<PathBuf> = OnceLock::new();
     TREE.get_or_init(|| {
         let ready = Path::new("/mnt/rootfs/debian");
-        if ready.join("usr/bin/gcc").exists() {
-            return ready.to_owned();
-        }
-        let cache = std::env::var_os("STOCKADE_TEST_CACHE")
-            .map_or_else(|| PathBuf::from("/var/cache/stockade-tests"), PathBuf::from);
-        let make = format!("{HERE}/tests/rootfs/make");
-        let mut hash = DefaultHasher::new();
-        for file in [&make, &format!("{HERE}/tests/vm/lib")] {
-            std::fs::read(file).unwrap().hash(&mut hash);
-        }
-        let tree = cache.join(format!("debian-{:016x}.tree", hash.finish()));
-        // Whole or absent, whoever else makes it at the same time.
-        let script = r#"[ -d "$2" ] && exit; mkdir -p "${2%/*}"; exec 9>"$2.lock"; flock 9; [ -d "$2" ] && exit
-            rm -rf "$2.new" && "$1" debian "$2.new" && chmod 755 "$2.new" && mv "$2.new" "$2""#;
-        let status =
-            std::process::Command::new("bash").args(["-c", script, "make", &make]).arg(&tree).status().unwrap();
-        assert!(status.success(), "tests/rootfs/make debian failed");
-        tree
+        if ready.join("usr/bin/gcc").exists() { ready.to_owned() } else { made("debian", &["make", "debian"]) }
     })
+}
+
+/// The one with Node, PostgreSQL and Java, which the VM does not have.
+fn more() -> &'static Path {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| made("more", &["more"]))
+}
+
+/// A root file system by a command of tests/rootfs.
+fn made(name: &str, command: &[&str]) -> PathBuf {
+    let cache = std::env::var_os("STOCKADE_TEST_CACHE")
+        .map_or_else(|| PathBuf::from("/var/cache/stockade-tests"), PathBuf::from);
+    let make = format!("{HERE}/tests/rootfs/{}", command[0]);
+    let mut hash = DefaultHasher::new();
+    for file in [&make, &format!("{HERE}/tests/vm/lib")] {
+        std::fs::read(file).unwrap().hash(&mut hash);
+    }
+    let tree = cache.join(format!("{name}-{:016x}.tree", hash.finish()));
+    // Whole or absent, whoever else makes it at the same time.
+    let script = r#"[ -d "$0" ] && exit; mkdir -p "${0%/*}"; exec 9>"$0.lock"; flock 9; [ -d "$0" ] && exit
+        rm -rf "$0.new" && "$@" "$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#;
+    let mut bash = std::process::Command::new("bash");
+    let status = bash.args(["-c", script]).arg(&tree).arg(&make).args(&command[1..]).status().unwrap();
+    assert!(status.success(), "tests/rootfs/{} failed", command.join(" "));
+    tree
 }
 
 /// Root, an ordinary user with one id, and one with ranges.
