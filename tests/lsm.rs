@@ -189,8 +189,10 @@ fn a_profile_forbids_a_directory_to_init_and_exec() {
 fn the_default_profile_is_written_for_the_runtimes_own_names() {
     let text = shipped();
     assert_eq!(text.matches("profile stockade-default ").count(), 1);
-    let strict: Value = serde_json::from_str(stockade::policy::shipped_text("strict").unwrap()).unwrap();
-    assert_eq!(strict["lsm"]["apparmorDefault"], "stockade-default");
+    for policy in ["strict", "engine"] {
+        let policy = stockade::policy::Policy::load(policy).unwrap();
+        assert_eq!(policy.lsm.apparmor_default.as_deref(), Some("stockade-default"), "{}", policy.name);
+    }
     // No file of the distribution is included: it loads wherever there is a parser.
     assert!(!text.lines().any(|l| l.trim_start().trim_start_matches('#').starts_with("include")), "{text}");
     // Where there is a parser but no AppArmor, it is at least well-formed.

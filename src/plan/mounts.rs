@@ -798,7 +798,7 @@ fn split_layers(text: &str) -> Vec<String> {
 pub(super) fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
     // The kernel labels its own files by itself.
     let nested = draft.ns.is_own(Ns::User) || !draft.host.initial_userns;
-    let takes = !matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2")
+    let takes = !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
         // In a user namespace SELinux takes a label for these alone, and labels the others by itself
         // (selinux_set_mnt_opts in security/selinux/hooks.c).
         && (!nested || matches!(fstype, "tmpfs" | "ramfs" | "devpts" | "overlay"));
