@@ -53,7 +53,7 @@ impl Bundle {
     pub fn load(dir: &Path) -> Result<Bundle> {
         let shown = dir.display().to_string();
         let dir = dir.canonicalize().at("bundle", &shown)?;
-        let bytes = read_bounded(&dir.join("config.json"))?;
+        let bytes = read_config(&dir)?;
         let (spec, unknown) = parse(&bytes)?;
         let rootfs = find_rootfs(&dir, &spec)?;
         Ok(Bundle { dir, rootfs, spec, unknown })
@@ -68,6 +68,11 @@ impl Bundle {
             silent
         })
     }
+}
+
+/// The text of `DIR/config.json`.
+pub fn read_config(dir: &Path) -> Result<Vec<u8>> {
+    read_bounded(&dir.join("config.json"))
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {

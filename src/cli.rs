@@ -152,6 +152,8 @@ pub enum Command {
     Features,
     /// Show what a launch would do: the facts, the findings and the plan, step by step
     Explain(Explain),
+    /// Check a bundle or a running container against the rules of a policy and the CIS benchmark
+    Audit(Audit),
     /// Run a command of this host in a throwaway hardened container, without an image
     Sandbox(Sandbox),
 }
@@ -565,6 +567,46 @@ pub struct Explain {
     /// The id to plan with
     #[arg(long, value_name = "ID", default_value = "example")]
     pub id: String,
+}
+
+/// Check a bundle or a running container
+///
+/// A config is judged as a runtime takes it that adds nothing; --policy is the measure: its ceilings, lists and limits.
+/// The status is 0 if nothing fails at the threshold or above, 2 if something does, and 1 if it could not be audited.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade audit ./bundle\n  stockade audit --format sarif ./bundle > audit.sarif\n  stockade audit --fix ./bundle > hardened.json\n  stockade audit --threshold critical box"
+)]
+pub struct Audit {
+    /// A bundle (a directory with a config.json) or the id of a running container
+    #[arg(value_name = "BUNDLE|ID", default_value = ".")]
+    pub target: String,
+    /// How it is written
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = AuditFormat::Table)]
+    pub format: AuditFormat,
+    /// The least severity whose failure is the status 2
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = crate::audit::Severity::High)]
+    pub threshold: crate::audit::Severity,
+    /// Print the config.json with everything mended that config.json can mend, and say on stderr what that was
+    #[arg(long, conflicts_with = "format")]
+    pub fix: bool,
+    /// Also look for shells and compilers in the root file system
+    #[arg(long)]
+    pub deep: bool,
+    /// The measure, as before the verb
+    #[arg(long, value_name = "NAME|FILE")]
+    pub policy: Option<String>,
+}
+
+/// How an audit is written
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuditFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
 /// Run a command of this host, hardened

@@ -9,15 +9,18 @@
 //! ```
 //!
 //! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] and [`sources`] those of the
-//!   namespaces and of the paths that a bundle names; [`secrets`] reads what the caller hands to a container.
+//!   namespaces and of the paths that a bundle names, [`mountinfo`] the mounts that a process sees; [`secrets`] reads what
+//!   the caller hands to a container.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
-//!   [`plan`] lays the ladder of steps and `plan::explain` prints it.
+//!   [`plan`] lays the ladder of steps and `plan::explain` prints it; [`audit`] asks the same rules of a bundle or of a
+//!   container that runs, and reports.
 //! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
 //!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container does.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
+pub mod audit;
 pub mod bundle;
 pub mod cgroup;
 pub mod cli;
@@ -34,6 +37,7 @@ pub mod launch;
 pub mod listener;
 pub mod log;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespaces;
 pub mod observe;
 pub mod plan;

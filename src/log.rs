@@ -151,6 +151,11 @@ pub fn error(e: &Error) {
     }
 }
 
+/// One line about what a verb did, on stderr: for the reader, and no matter of a log.
+pub fn note(msg: &str) {
+    complain(&format!("stockade: {}", crate::error::printable(msg)));
+}
+
 /// One line about something that failed and stopped nothing: into the log where there is one, else on stderr.
 pub fn warning(msg: &str) {
     let sink = SINK.get();

@@ -70,8 +70,13 @@ pub struct Maps {
 /// Looks at every namespace that the config names by path.
 pub fn look(bundle: &Bundle) -> Vec<Named> {
     let listed = bundle.spec.linux().as_ref().and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
-    listed
-        .filter_map(|n| n.path().clone().filter(|p| p.is_absolute()))
+    look_at(listed.filter_map(|n| n.path().clone()))
+}
+
+/// Looks at namespaces by their paths.
+pub fn look_at(paths: impl Iterator<Item = PathBuf>) -> Vec<Named> {
+    paths
+        .filter(|p| p.is_absolute())
         .map(|path| {
             let seen = match facts(&path) {
                 Ok(facts) => Seen::Namespace(facts),

@@ -19,11 +19,10 @@
 use crate::criu::{self, Ask, Fields, Stand as Place, Talk};
 use crate::error::{Context, Error, Result};
 use crate::launch::{self, Built, Ground, Setting};
-use crate::observe::mounts;
 use crate::plan::restore::{Expected, Images, Stand};
 use crate::plan::{Moment, Ns, Step, attr, mounts::ROOTFS, restore as decided};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, sys};
+use crate::{hooks, mount, mountinfo, sys};
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
@@ -393,7 +392,7 @@ fn judge(init: i32, criu: i32, ground: &Ground, expected: &Expected) -> Result<(
             return broken(format!("pid {pid}: {} filters", field("Seccomp_filters")));
         }
     }
-    let seen = mounts::of(&init.to_string())?;
+    let seen = mountinfo::of(&init.to_string())?;
     for (target, words) in &expected.mounts {
         if let Some(mount) = seen.iter().rev().find(|m| m.point == *target)
             && let Some(word) = words.iter().find(|w| !mount.options.iter().any(|o| o == *w))

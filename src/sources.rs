@@ -82,6 +82,11 @@ pub fn look(bundle: &Bundle) -> Vec<Source> {
         paths.extend(mount.source().iter().filter(|_| bind).map(|source| bundle.dir.join(source)));
         paths.extend(options.iter().filter_map(|o| Some(bundle.dir.join(o.strip_prefix("upperdir=")?))));
     }
+    look_at(&bundle.dir, paths)
+}
+
+/// Looks at paths; what lies in `dir` is the bundle's own.
+pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
     let mut found: Vec<(PathBuf, PathBuf)> = Vec::with_capacity(paths.len());
     for path in paths {
         // One that is not there is an error of the step that needs it.
@@ -92,9 +97,9 @@ pub fn look(bundle: &Bundle) -> Vec<Source> {
         }
     }
     // What lies in the bundle is nobody's daemon: then nothing of the host needs to be looked at.
-    let outside = found.iter().any(|(_, real)| !real.starts_with(&bundle.dir));
+    let outside = found.iter().any(|(_, real)| !real.starts_with(dir));
     let known = if outside { known() } else { Vec::new() };
-    let inside = |real: &Path| real != bundle.dir && real.starts_with(&bundle.dir);
+    let inside = |real: &Path| real != dir && real.starts_with(dir);
     let source = |(path, real): (PathBuf, PathBuf)| {
         let there = std::fs::metadata(&real).ok();
         let block = there.as_ref().is_some_and(|m| m.file_type().is_block_device());

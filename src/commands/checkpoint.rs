@@ -9,7 +9,7 @@ use crate::criu::{self, Ask, Fields, Talk};
 use crate::error::{Context, Error, Result};
 use crate::host::read_small;
 use crate::launch::{Built, Setting};
-use crate::observe::mounts;
+use crate::mountinfo;
 use crate::plan::restore::{self as decided, Images};
 use crate::plan::{self, Ns, Options, Plan};
 use crate::policy::Policy;
@@ -77,17 +77,6 @@ fn refuse(args: &Criu) -> Result<()> {
     Ok(())
 }
 
-/// What the caller handed over to be in memory alone would be on a disk.
-fn no_secrets(pid: i32) -> Result<()> {
-    let place = Path::new(crate::plan::secrets::PLACE);
-    let all = crate::observe::mounts::of(&pid.to_string())?;
-    if all.iter().any(|m| m.point == place && m.fstype == "ramfs") {
-        let why = "the container has secrets, and images of it would hold them on a disk";
-        return Err(Error::new("checkpoint", place.display().to_string(), why));
-    }
-    Ok(())
-}
-
 /// The options that both verbs have (`criu_opts` of rpc.proto).
 fn options(args: &Criu, places: &Places) -> Fields {
     let mut all = Fields::default();
@@ -137,7 +126,6 @@ pub fn checkpoint(global: &Global, args: &Checkpoint) -> Result<i32> {
         .hint("--manage-cgroups-mode ignore: all its processes come back in the container's cgroup"));
     }
     check_parent(args)?;
-    no_secrets(state.init.pid)?;
     // criu locks the network while it writes connections. Its other way, nftables, leaves the lock in the images: what
     // comes back is cut off (seen with 3.17.1).
     if entry.confinement()?.namespaces.contains(&Ns::Network) && crate::host::find_program("iptables-restore").is_none()
@@ -245,7 +233,7 @@ fn describe(entry: &Entry, pid: i32) -> Result<Images> {
             "a namespace of others: criu makes a new one, and the container would not be where it was",
         ));
     }
-    let (inside, ours) = (mounts::of(&pid.to_string())?, mounts::of("self")?);
+    let (inside, ours) = (mountinfo::of(&pid.to_string())?, mountinfo::of("self")?);
     let external: Vec<PathBuf> = inside
         .iter()
         .filter(|m| m.point != Path::new("/") && (m.fstype == "overlay" || ours.iter().any(|o| o.device == m.device)))

@@ -1,5 +1,6 @@
 //! The verbs, one short file a family. Each reads what was typed, turns it into values, and calls the rooms below.
 
+mod audit;
 mod checkpoint;
 mod exec;
 mod features;
@@ -47,6 +48,7 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Restore(args) => checkpoint::restore(&global, args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
+        Command::Audit(args) => audit::audit(&global, &args),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),
     }
 }

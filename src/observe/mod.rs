@@ -1,5 +1,6 @@
 //! Do: what can be seen of a container that runs.
 
-pub mod mounts;
+pub mod facts;
 pub mod ps;
+pub mod rootfs;
 pub mod stats;

@@ -6,7 +6,7 @@
 
 use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step};
 use crate::error::{Error, Result};
-use crate::policy::{Above, Profile};
+use crate::policy::{Above, Policy, Profile};
 use crate::seccomp;
 use oci_spec::runtime::{Capabilities, LinuxSeccomp, LinuxSeccompFilterFlag as Flag, Process};
 use std::collections::HashSet;
@@ -29,6 +29,24 @@ pub fn names(bits: u64) -> Vec<String> {
 
 pub(super) fn bits_of(set: Option<&Capabilities>) -> u64 {
     set.map_or(0, |s| s.iter().map(|c| bit(*c)).fold(0, |a, b| a | b))
+}
+
+/// The most that a config can get under a policy; none: no ceiling.
+pub fn ceiling(policy: &Policy) -> Result<Option<u64>> {
+    let Some(names) = &policy.capabilities.ceiling else { return Ok(None) };
+    let mut allowed = 0u64;
+    for name in names {
+        let cap = format!("CAP_{}", name.trim_start_matches("CAP_"));
+        let cap: caps::Capability = cap.parse().map_err(|_| {
+            Error::new(
+                format!("policy {}", policy.name),
+                "capabilities.ceiling",
+                format!("{name:?} is not a capability"),
+            )
+        })?;
+        allowed |= 1 << cap.index();
+    }
+    Ok(Some(allowed))
 }
 
 /// The five sets that the workload gets.
@@ -69,19 +87,7 @@ pub fn capabilities(draft: &mut Draft, process: &Process) -> Result<Caps> {
             format!("{} not in permitted", names(caps.effective & !caps.permitted).join(" ")),
         ));
     }
-    if let Some(ceiling) = &draft.policy.capabilities.ceiling {
-        let mut allowed = 0u64;
-        for name in ceiling {
-            let cap = format!("CAP_{}", name.trim_start_matches("CAP_"));
-            let cap: caps::Capability = cap.parse().map_err(|_| {
-                Error::new(
-                    format!("policy {}", draft.policy.name),
-                    "capabilities.ceiling",
-                    format!("{name:?} is not a capability"),
-                )
-            })?;
-            allowed |= 1 << cap.index();
-        }
+    if let Some(allowed) = ceiling(draft.policy)? {
         let all = caps.bounding | caps.permitted | caps.inheritable | caps.ambient;
         let beyond = names(all & !allowed).join(" ");
         if !beyond.is_empty() {

@@ -53,7 +53,8 @@ fn inside(maps: &[IdMap], id: u32) -> bool {
     maps.iter().any(|m| id >= m.inside && id - m.inside < m.count)
 }
 
-pub(super) fn from_oci(maps: &[LinuxIdMapping]) -> Vec<IdMap> {
+/// The lines of a map as the config has them.
+pub fn from_oci(maps: &[LinuxIdMapping]) -> Vec<IdMap> {
     maps.iter().map(|m| IdMap { inside: m.container_id(), outside: m.host_id(), count: m.size() }).collect()
 }
 
@@ -138,13 +139,18 @@ fn found(draft: &mut Draft, path: PathBuf, uids: Vec<IdMap>, gids: Vec<IdMap>) -
     Ok(there)
 }
 
+/// The line of a map that has ids of the host's own users.
+pub fn of_host_users(maps: &[IdMap]) -> Option<&IdMap> {
+    maps.iter().find(|m| m.outside < BLOCK)
+}
+
 /// Ids of the host's own users in a map.
 fn host_root(draft: &Draft, maps: &[IdMap], field: &str) -> Result<()> {
     let host = draft.host;
     // To an ordinary user the kernel grants 0 only as its own id, and then it is root, if with few capabilities.
     let root = host.privileged() || (host.uid == 0 && host.initial_userns);
     let refused = root && draft.policy.host_root_mapped != Above::Allow;
-    match maps.iter().find(|m| m.outside < BLOCK).filter(|_| refused) {
+    match of_host_users(maps).filter(|_| refused) {
         None => Ok(()),
         Some(map) => Err(draft.refuse(
             field,

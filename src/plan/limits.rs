@@ -324,6 +324,35 @@ pub fn swapped(name: &str) -> String {
     name.chars().map(other).collect()
 }
 
+/// The name of a sysctl with dots. sysctl.d(5) takes both forms; whichever separator comes first is the separator, and the
+/// other one stands for a dot in a name (net.ipv4.conf.eth0/1.forwarding).
+pub fn sysctl_name(key: &str) -> String {
+    match key.find(['.', '/']).map(|i| key.as_bytes()[i]) {
+        Some(b'/') => swapped(key),
+        _ => key.to_owned(),
+    }
+}
+
+/// The namespace that a sysctl belongs to, by its name with dots; none: the host.
+pub fn sysctl_namespace(name: &str) -> Option<Ns> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    match name {
+        "kernel.domainname" | "kernel.hostname" => Some(Ns::Uts),
+        _ if IPC.contains(&name) || name.starts_with("fs.mqueue.") => Some(Ns::Ipc),
+        _ if name.starts_with("net.") => Some(Ns::Network),
+        _ => None,
+    }
+}
+
 /// Sysctls of the config, namespaced ones only.
 pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.sysctl().clone()).unwrap_or_default();
@@ -332,12 +361,7 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
     for (key, mut value) in sorted {
         let field = format!("linux.sysctl.{key}");
         let bad = |why: String| Error::new("config.json", field.as_str(), why);
-        // sysctl.d(5) takes both forms; whichever separator comes first is the separator, and the other one stands for a
-        // dot in a name (net.ipv4.conf.eth0/1.forwarding).
-        let name = match key.find(['.', '/']).map(|i| key.as_bytes()[i]) {
-            Some(b'/') => swapped(&key),
-            _ => key.clone(),
-        };
+        let name = sysctl_name(&key);
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '@');
         // After the swap: `net.//.kernel` is the path net/../kernel.
         if swapped(&name).split('/').any(|part| matches!(part, "" | "." | "..") || !part.chars().all(plain)) {
@@ -346,26 +370,14 @@ pub fn sysctls(draft: &mut Draft, ids: &Ids) -> Result<Vec<(String, String)>> {
         if value.contains('\n') {
             return Err(bad(format!("{value:?} has a newline")));
         }
-        let ipc = [
-            "kernel.msgmax",
-            "kernel.msgmnb",
-            "kernel.msgmni",
-            "kernel.sem",
-            "kernel.shmall",
-            "kernel.shmmax",
-            "kernel.shmmni",
-            "kernel.shm_rmid_forced",
-        ];
-        let needs = if ipc.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
-            Ns::Ipc
-        } else if name.starts_with("net.") {
-            Ns::Network
-        } else if name == "kernel.domainname" {
+        if name == "kernel.domainname" {
             // The file answers EACCES in a user namespace, the system call does not: the field's step does it.
             continue;
-        } else if name == "kernel.hostname" {
+        }
+        if name == "kernel.hostname" {
             return Err(bad("use the field hostname".into()));
-        } else {
+        }
+        let Some(needs) = sysctl_namespace(&name) else {
             return Err(bad("is not a namespaced sysctl: it would change the host".into())
                 .hint("namespaced are net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*"));
         };

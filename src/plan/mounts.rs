@@ -365,6 +365,16 @@ fn of_listed_type(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
     Err(draft.refuse(field, name, &why, "mounts.types"))
 }
 
+/// Whether a mount shows the kernel's files beside /proc and /sys, or the host's procfs. `source`: of a bind.
+pub fn beyond_masks(fstype: &str, source: Option<&Path>, target: &Path) -> bool {
+    match (source, fstype) {
+        (Some(source), _) => normal(source).starts_with("/proc"),
+        (None, "proc") => target != Path::new("/proc"),
+        (None, "sysfs") => target != Path::new("/sys"),
+        _ => false,
+    }
+}
+
 /// The kernel's files have one place each, because that is where they are masked; and the host's procfs shows the
 /// host's processes.
 fn kernel_files(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
@@ -380,12 +390,8 @@ fn kernel_files(draft: &Draft, wish: &Wish, field: &str) -> Result<()> {
 }
 
 fn is_elsewhere(draft: &Draft, wish: &Wish) -> bool {
-    match wish.fstype.as_str() {
-        _ if wish.bind => place_of(draft, wish).starts_with("/proc"),
-        "proc" => wish.target != Path::new("/proc"),
-        "sysfs" => wish.target != Path::new("/sys"),
-        _ => false,
-    }
+    let source = wish.bind.then(|| place_of(draft, wish));
+    beyond_masks(&wish.fstype, source.as_deref(), &wish.target)
 }
 
 /// Where the source of a bind leads to, as far as that is known.
@@ -427,12 +433,14 @@ fn proc_is_proc(wish: &Wish, field: &str) -> Result<()> {
     Ok(())
 }
 
-/// Mounts that programs expect, where the config has none: each where a silent config would show the host's or nothing.
-fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
+/// A mount that programs expect: where, the file system, its flags and its options.
+pub type Standard = (&'static str, &'static str, u64, Vec<(String, String)>);
+
+/// Mounts that programs expect, where the config has none.
+pub fn standard() -> [Standard; 6] {
     let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let option = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-    type Standard = (&'static str, &'static str, u64, Vec<(String, String)>);
-    let standard: [Standard; 6] = [
+    [
         ("/proc", "proc", strict, vec![]),
         ("/dev", "tmpfs", attr::NOSUID | attr::NOEXEC, vec![option("mode", "755"), option("size", "64k")]),
         (
@@ -444,9 +452,13 @@ fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
         ("/dev/shm", "tmpfs", strict, vec![option("mode", "1777"), option("size", "64m")]),
         ("/dev/mqueue", "mqueue", strict, vec![]),
         ("/sys", "sysfs", strict | attr::RDONLY, vec![]),
-    ];
+    ]
+}
+
+/// Each standard mount where a silent config would show the host's or nothing.
+fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
     let mut filled = Vec::new();
-    for (target, fstype, set, data) in standard {
+    for (target, fstype, set, data) in standard() {
         let target = PathBuf::from(target);
         if wishes.iter().any(|w| w.target == target) {
             continue;
@@ -795,13 +807,9 @@ fn split_layers(text: &str) -> Vec<String> {
 }
 
 /// The options of a new file system with the label that the config wants on its files.
-pub(super) fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
+fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
     // The kernel labels its own files by itself.
-    let nested = draft.ns.is_own(Ns::User) || !draft.host.initial_userns;
-    let takes = !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
-        // In a user namespace SELinux takes a label for these alone, and labels the others by itself
-        // (selinux_set_mnt_opts in security/selinux/hooks.c).
-        && (!nested || matches!(fstype, "tmpfs" | "ramfs" | "devpts" | "overlay"));
+    let takes = !matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2");
     let own = options.iter().any(|(k, _)| matches!(k.as_str(), "context" | "fscontext" | "defcontext"));
     let label = draft.bundle.spec.linux().as_ref().and_then(|l| l.mount_label().clone()).filter(|l| !l.is_empty());
     if let Some(label) = label.filter(|_| takes && !own) {
@@ -964,6 +972,11 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
     Ok(Step::Devices { nodes, bind, links })
 }
 
+/// What of the policy's paths a list of the config does not have.
+pub fn uncovered(asked: &[String], floor: &[String]) -> Vec<String> {
+    floor.iter().filter(|p| !asked.contains(p)).cloned().collect()
+}
+
 /// Masked and read-only paths: the config's and the policy's together.
 fn covered(draft: &mut Draft) -> (Vec<String>, Vec<String>) {
     let linux = draft.bundle.spec.linux().clone();
@@ -971,7 +984,7 @@ fn covered(draft: &mut Draft) -> (Vec<String>, Vec<String>) {
     let mut unite = |field: &str, rule: &str, asked: Option<Vec<String>>, floor: &[String]| {
         let silent = asked.is_none();
         let mut paths = asked.unwrap_or_default();
-        let more: Vec<String> = floor.iter().filter(|p| !paths.contains(p)).cloned().collect();
+        let more = uncovered(&paths, floor);
         if !more.is_empty() {
             let asked = if silent { "silent" } else { "a list without them" };
             draft.find(rule, field, asked, &more.join(" "), "kernel files that tell or do too much");

@@ -326,6 +326,23 @@ fn default_profile(draft: &mut Draft) -> Option<String> {
     None
 }
 
+/// What a process asks beyond an ordinary one's share of processors and disks: a refusal each.
+pub fn beyond_share(process: &Process) -> Vec<Error> {
+    let rules = Rules {
+        policy: "strict".into(),
+        oom_score_adj: Above::Allow,
+        scheduler: Above::Refuse,
+        io_priority: Above::Refuse,
+        lsm: Lsm { apparmor_default: None, unconfined: Above::Allow, selinux_label: Above::Allow },
+        unknown_fields: Above::Allow,
+        apparmor: false,
+        selinux: false,
+    };
+    let mut findings = Vec::new();
+    let mut judge = Judge { rules: &rules, findings: &mut findings };
+    [judge.scheduler(process).err(), judge.io_priority(process).err()].into_iter().flatten().collect()
+}
+
 /// What a process asks, as far as the rules give it.
 fn wish(rules: &Rules, process: &Process, findings: &mut Vec<Finding>) -> Result<Shape> {
     let mut judge = Judge { rules, findings };

@@ -6,6 +6,7 @@
 use super::{Draft, Ns, credentials};
 use crate::error::Result;
 use crate::policy::Above;
+use crate::sources::Source;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Process};
 use std::path::{Component, Path, PathBuf};
 
@@ -23,7 +24,7 @@ const HOMES: [&str; 9] = [
 ];
 
 /// What begins the annotations that change what runc, crun, CRI-O or Kata do.
-const FOREIGN: [&str; 4] = ["run.oci.", "org.criu.", "io.kubernetes.cri-o.", "io.katacontainers."];
+pub const FOREIGN: [&str; 4] = ["run.oci.", "org.criu.", "io.kubernetes.cri-o.", "io.katacontainers."];
 
 /// The capabilities up to CAP_AUDIT_READ. An engine that is older than the kernel does not name the newest.
 const EVERY: u64 = (1 << 38) - 1;
@@ -35,23 +36,13 @@ pub fn privileged(draft: &mut Draft, process: &Process) -> Result<()> {
     if rule == Above::Allow {
         return Ok(());
     }
-    let every = EVERY & draft.host.known_caps;
     let bounding = process.capabilities().as_ref().map_or(0, |c| credentials::bits_of(c.bounding().as_ref()));
-    if every == 0 || bounding & every != every {
-        return Ok(());
-    }
     let linux = draft.bundle.spec.linux().as_ref();
     let masked = linux.is_some_and(|l| l.masked_paths().as_ref().is_some_and(|m| !m.is_empty()));
     let rules = linux.and_then(|l| l.resources().as_ref()?.devices().clone()).unwrap_or_default();
-    let signs = [
-        (linux.is_none_or(|l| l.seccomp().is_none()), "no seccomp filter"),
-        (!masked, "nothing masked"),
-        (rules.iter().any(is_every_device), "every device"),
-    ];
-    let signs: Vec<&str> = signs.into_iter().filter(|(there, _)| *there).map(|(_, sign)| sign).collect();
-    if signs.len() < 2 {
-        return Ok(());
-    }
+    let filtered = linux.is_some_and(|l| l.seccomp().is_some());
+    let all = rules.iter().any(is_every_device);
+    let Some(signs) = signs(bounding, draft.host.known_caps, filtered, masked, all) else { return Ok(()) };
     let asked = format!("every capability, {}", signs.join(", "));
     let why = "a privileged container is root on the host";
     if rule == Above::Refuse {
@@ -59,6 +50,17 @@ pub fn privileged(draft: &mut Draft, process: &Process) -> Result<()> {
     }
     draft.find("privileged", "process.capabilities", &asked, "what an ordinary container gets", why);
     Ok(())
+}
+
+/// What tells that a container is privileged; none: it is not. `known`: the capabilities of this kernel.
+pub fn signs(bounding: u64, known: u64, filtered: bool, masked: bool, all_devices: bool) -> Option<Vec<&'static str>> {
+    let every = EVERY & known;
+    if every == 0 || bounding & every != every {
+        return None;
+    }
+    let signs = [(!filtered, "no seccomp filter"), (!masked, "nothing masked"), (all_devices, "every device")];
+    let signs: Vec<&str> = signs.into_iter().filter(|(there, _)| *there).map(|(_, sign)| sign).collect();
+    (signs.len() >= 2).then_some(signs)
 }
 
 /// A rule that opens all devices, or all disks. To make nodes (`m`) alone opens nothing.
@@ -98,16 +100,20 @@ pub fn block_device(draft: &mut Draft, field: &str, asked: &str) -> Result<()> {
     Ok(())
 }
 
+/// The socket of a daemon that whoever sees `real` can talk to.
+pub fn daemon_socket(fact: Option<&Source>, real: &Path) -> Option<PathBuf> {
+    let listed = || crate::sources::SOCKETS.iter().chain(&HOMES).map(PathBuf::from).find(|known| known == real);
+    fact.and_then(|s| s.socket.clone()).or_else(listed)
+}
+
 /// A path of the host that the container will see. Whether it must become read-only.
 pub fn source(draft: &mut Draft, field: &str, path: &Path, writable: bool) -> Result<bool> {
     let fact = draft.host.sources.iter().find(|s| s.path == path).cloned();
     let real = fact.as_ref().map_or_else(|| super::mounts::normal(path), |s| s.real.clone());
     let shown =
         if real == path { real.display().to_string() } else { format!("{} -> {}", path.display(), real.display()) };
-    let is = |known: &&str| Path::new(known) == real;
-    let listed = crate::sources::SOCKETS.iter().chain(&HOMES).find(|k| is(k)).map(PathBuf::from);
     if draft.policy.daemon_sockets != Above::Allow
-        && let Some(socket) = fact.as_ref().and_then(|s| s.socket.clone()).or(listed)
+        && let Some(socket) = daemon_socket(fact.as_ref(), &real)
     {
         let what = if socket == real { shown } else { format!("{shown}, where {} is", socket.display()) };
         let why = "whoever may talk to a daemon that is root on the host is root on the host";
@@ -134,7 +140,7 @@ pub fn source(draft: &mut Draft, field: &str, path: &Path, writable: bool) -> Re
 }
 
 /// Whether a place is one that a pattern of `hostPaths.sensitive` means, or contains one.
-fn is_sensitive(pattern: &str, real: &Path) -> bool {
+pub fn is_sensitive(pattern: &str, real: &Path) -> bool {
     let names = |path: &Path| -> Vec<String> {
         let name = |c: Component| match c {
             Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
