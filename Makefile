@@ -32,4 +32,5 @@ demo: build ## a command of this machine in a throwaway container
 install: build ## the binary, and the policies and profiles to read and to start from
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/stockade
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/policy profiles/policy/*.json
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/apparmor profiles/apparmor/*
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/seccomp profiles/seccomp/*

@@ -204,7 +204,13 @@ impl Child<'_> {
             Step::BecomeRoot { uid, gid } => self.become_root(*uid, *gid),
             Step::Detach { propagation } => {
                 let flags = MsFlags::from_bits_truncate(*propagation as nix::libc::c_ulong) | MsFlags::MS_REC;
-                nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).at(name, "/")
+                nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).at(name, "/").map_err(|e| {
+                    match e.errno() {
+                        // The first thing that needs a capability in the new user namespace.
+                        Some(Errno::EPERM | Errno::EACCES) => e.hint("a security module gives no rights in this user namespace: kernel.apparmor_restrict_unprivileged_userns is on and no profile lets stockade make one, or the profile around stockade denies it"),
+                        _ => e,
+                    }
+                })
             }
             Step::AttachRootfs { source, at, recursive, attr } => self.attach_rootfs(source, at, *recursive, attr),
             Step::Filesystem { .. } => self.filesystem(step),
@@ -212,7 +218,7 @@ impl Child<'_> {
             Step::Bind { source, target, recursive, attr } => self.bind(step, source, target, *recursive, attr),
             Step::Devices { nodes, bind, links } => self.devices(nodes, *bind, links),
             Step::Console { uid, size, bind } => self.console(*uid, *size, *bind),
-            Step::Secrets { uid, gid, .. } => self.secrets(step, *uid, *gid),
+            Step::Secrets { .. } => self.secrets(step),
             Step::SetAttr { target, attr } => self.set_attr(step, target, attr),
             Step::Mask { paths } => self.mask(paths),
             Step::ReadonlyPaths { paths } => self.readonly_paths(paths),

@@ -258,3 +258,25 @@ fn a_rootfs_cannot_turn_secrets_elsewhere() {
     bundle.config["mounts"] = json!([{ "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["ro"] }]);
     assert_eq!(ok(&run(&bundle, &[&secret(&bundle)])), VALUE);
 }
+
+#[test]
+fn a_container_with_secrets_is_not_written_into_images() {
+    need_root!("a_container_with_secrets_is_not_written_into_images");
+    for (secrets, refused) in [(true, true), (false, false)] {
+        let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+        bundle.write();
+        let value = secret(&bundle);
+        let mut words = vec!["run", "-d", "--bundle", "."];
+        if secrets {
+            words.extend(["--secret", &value]);
+        }
+        words.push("box");
+        assert!(bundle.command(&words).stdout(Stdio::null()).status().unwrap().success());
+        // Whatever criu is: this comes before it.
+        let out = bundle.verb(&["--criu", "/bin/true", "checkpoint", "--image-path", "images", "box"]);
+        let err = failed(&out);
+        assert_eq!(err.contains("would hold them on a disk"), refused, "{err}");
+        assert!(!refused || !bundle.path().join("images").exists());
+        assert_eq!(bundle.state()["status"], "running");
+    }
+}

@@ -77,6 +77,17 @@ fn refuse(args: &Criu) -> Result<()> {
     Ok(())
 }
 
+/// What the caller handed over to be in memory alone would be on a disk.
+fn no_secrets(pid: i32) -> Result<()> {
+    let place = Path::new(crate::plan::secrets::PLACE);
+    let all = crate::observe::mounts::of(&pid.to_string())?;
+    if all.iter().any(|m| m.point == place && m.fstype == "ramfs") {
+        let why = "the container has secrets, and images of it would hold them on a disk";
+        return Err(Error::new("checkpoint", place.display().to_string(), why));
+    }
+    Ok(())
+}
+
 /// The options that both verbs have (`criu_opts` of rpc.proto).
 fn options(args: &Criu, places: &Places) -> Fields {
     let mut all = Fields::default();
@@ -126,6 +137,7 @@ pub fn checkpoint(global: &Global, args: &Checkpoint) -> Result<i32> {
         .hint("--manage-cgroups-mode ignore: all its processes come back in the container's cgroup"));
     }
     check_parent(args)?;
+    no_secrets(state.init.pid)?;
     // criu locks the network while it writes connections. Its other way, nftables, leaves the lock in the images: what
     // comes back is cut off (seen with 3.17.1).
     if entry.confinement()?.namespaces.contains(&Ns::Network) && crate::host::find_program("iptables-restore").is_none()

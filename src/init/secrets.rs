@@ -17,17 +17,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 impl Child<'_> {
-    pub(super) fn secrets(&mut self, step: &Step, uid: u32, gid: u32) -> Result<()> {
+    pub(super) fn secrets(&mut self, step: &Step) -> Result<()> {
+        let Step::Secrets { uid, gid, options, .. } = step else { return Ok(()) };
         let (name, subject) = (step.name(), step.subject());
         let secrets = std::mem::take(&mut self.own.secrets);
         let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let memory =
-            mount::new_filesystem(name, &subject, ("ramfs", "secrets"), &[], &Attr::set(flags)).map_err(|e| match e
-                .errno()
-            {
+        let memory = mount::new_filesystem(name, &subject, ("ramfs", "secrets"), options, &Attr::set(flags)).map_err(
+            |e| match e.errno() {
                 Some(Errno::ENODEV) => e.hint("this kernel has no ramfs"),
                 _ => e,
-            })?;
+            },
+        )?;
         for secret in &secrets {
             let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let file = openat(&memory, secret.name.as_str(), create, Mode::from_bits_truncate(0o400))
@@ -41,7 +41,7 @@ impl Child<'_> {
                     Err(e) => return Err(Error::os(name, secret.name.as_str(), e)),
                 }
             }
-            fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
                 .at(name, format!("{} for {uid}:{gid}", secret.name))?;
         }
         // Wiped: the child lives on as this program until the start.

@@ -807,9 +807,13 @@ fn split_layers(text: &str) -> Vec<String> {
 }
 
 /// The options of a new file system with the label that the config wants on its files.
-fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
+pub(super) fn labelled(draft: &Draft, fstype: &str, mut options: Vec<(String, String)>) -> Vec<(String, String)> {
     // The kernel labels its own files by itself.
-    let takes = !matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2");
+    let nested = draft.ns.is_own(Ns::User) || !draft.host.initial_userns;
+    let takes = !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
+        // In a user namespace SELinux takes a label for these alone, and labels the others by itself
+        // (selinux_set_mnt_opts in security/selinux/hooks.c).
+        && (!nested || matches!(fstype, "tmpfs" | "ramfs" | "devpts" | "overlay"));
     let own = options.iter().any(|(k, _)| matches!(k.as_str(), "context" | "fscontext" | "defcontext"));
     let label = draft.bundle.spec.linux().as_ref().and_then(|l| l.mount_label().clone()).filter(|l| !l.is_empty());
     if let Some(label) = label.filter(|_| takes && !own) {

@@ -1,6 +1,6 @@
 //! Decide: where the secrets of the caller go.
 
-use super::mounts::normal;
+use super::mounts::{labelled, normal};
 use super::{Draft, Step};
 use crate::error::{Error, Result};
 use std::path::Path;
@@ -26,5 +26,6 @@ pub fn decide(draft: &mut Draft) -> Result<Option<Step>> {
         draft.find("host", "--secret", "memory that is not swapped", given, "RLIMIT_MEMLOCK of the caller is too low");
     }
     let user = draft.bundle.process();
-    Ok(Some(Step::Secrets { files, uid: user.user().uid(), gid: user.user().gid() }))
+    let options = labelled(draft, "ramfs", Vec::new());
+    Ok(Some(Step::Secrets { files, uid: user.user().uid(), gid: user.user().gid(), options }))
 }

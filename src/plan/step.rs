@@ -488,7 +488,7 @@ pub enum Step {
     /// A pseudo-terminal of the container's own devpts; `bind`: at /dev/console, too. Its group stays the devpts's.
     Console { uid: u32, size: Option<(u16, u16)>, bind: bool },
     /// Secrets of the caller in /run/secrets, for the workload's user alone.
-    Secrets { files: Vec<SecretFile>, uid: u32, gid: u32 },
+    Secrets { files: Vec<SecretFile>, uid: u32, gid: u32, options: Vec<(String, String)> },
     /// Change the flags of a mount that is in place.
     SetAttr { target: PathBuf, attr: Attr },
     /// Hide files and directories.
@@ -824,9 +824,9 @@ impl Step {
                 nodes.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" ")
             ),
             Step::Console { uid, .. } => format!("owned by {uid}"),
-            Step::Secrets { files, uid, gid } => {
+            Step::Secrets { files, uid, gid, options } => {
                 let files: Vec<String> = files.iter().map(|f| format!("{} ({} bytes)", f.name, f.size)).collect();
-                format!("{} in /run/secrets for {uid}:{gid}", files.join(", "))
+                format!("{} in /run/secrets for {uid}:{gid}{}", files.join(", "), option_words(options))
             }
             Step::SetAttr { target, attr } => format!("{}{}", target.display(), flags(attr)),
             Step::Mask { paths } | Step::ReadonlyPaths { paths } => list(paths),

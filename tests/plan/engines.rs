@@ -261,6 +261,9 @@ fn sensitive_directories_are_told_and_only_read_where_the_operator_wants_that() 
     for path in ["/var/lib/docker/volumes/v/_data", "/home/user/src", "/srv", "/var/lib/kubelet/pods/x/volumes/y"] {
         has_not(&planned(&with_mount(path, &["rbind"]), &engine()), &["sensitiveWritable", path]);
     }
+    let mine = loosened(json!({ "hostPaths": { "sensitive": ["/srv"] } }));
+    has_not(&planned(&with_mount("/etc", &["rbind"]), &mine), &["sensitiveWritable"]);
+    has(&planned(&with_mount("/srv", &["rbind"]), &mine), &["sensitiveWritable", "/srv, writable -> as asked"]);
     // By a link, too.
     let config = with_mount("/srv/link", &["rbind"]);
     has(&leads(&config, &engine(), "/srv/link", "/etc", None, false), &["sensitiveWritable", "/srv/link -> /etc"]);
@@ -391,4 +394,67 @@ fn no_annotation_and_no_field_loosens_the_policy() {
             .collect()
     };
     assert_eq!(steps(&plain), steps(&same));
+}
+
+#[test]
+fn the_docs_have_every_key_with_the_values_of_the_shipped_policies() {
+    fn keys(value: &Value, here: &str, all: &mut Vec<(String, Value)>) {
+        match value {
+            Value::Object(map) => {
+                map.iter()
+                    .for_each(|(k, v)| keys(v, &format!("{here}{}{k}", if here.is_empty() { "" } else { "." }), all));
+            }
+            other => all.push((here.to_owned(), other.clone())),
+        }
+    }
+    let docs = std::fs::read_to_string(root().join("docs/policies.md")).unwrap();
+    let mut wrong = Vec::new();
+    for (column, name) in [(3, "strict"), (4, "engine"), (5, "oci")] {
+        let text = stockade::policy::shipped_text(name).unwrap();
+        let mut all = Vec::new();
+        keys(&serde_json::from_str(text).unwrap(), "", &mut all);
+        for (key, value) in all.into_iter().filter(|(k, _)| k != "name" && k != "about") {
+            let said = match &value {
+                Value::Null => "-".to_owned(),
+                Value::Array(list) => if list.is_empty() { "none" } else { "list" }.to_owned(),
+                Value::Number(n) => n.as_f64().unwrap().to_string(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let row = docs.lines().find(|l| l.starts_with(&format!("| `{key}` |")));
+            let cell = row.and_then(|l| l.split(" | ").nth(column - 1)).map(|c| c.trim_end_matches(" |").trim());
+            if cell != Some(said.as_str()) {
+                wrong.push(format!("{key} under {name}: {said}, and the docs say {cell:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "docs/policies.md\n{}", wrong.join("\n"));
+}
+
+/// The keys in which `engine` differs from `oci` each refuse or tighten something, and a test above loosens them: here is
+/// where it is looked for.
+#[test]
+fn every_key_of_engine_that_refuses_or_tightens_is_in_a_test_that_loosens_it() {
+    let of = |name: &str| serde_json::from_str::<Value>(stockade::policy::shipped_text(name).unwrap()).unwrap();
+    let (engine, oci) = (of("engine"), of("oci"));
+    let tests = include_str!("engines.rs");
+    let mut missing = Vec::new();
+    for (key, value) in engine.as_object().unwrap() {
+        if ["name", "about"].contains(&key.as_str()) || oci.get(key) == Some(value) {
+            continue;
+        }
+        let inner: Vec<&String> = value.as_object().into_iter().flatten().map(|(k, _)| k).collect();
+        let differs: Vec<String> = match inner.is_empty() {
+            true => vec![format!("\"{key}\": ")],
+            false => inner
+                .iter()
+                .filter(|k| oci[key].get(k.as_str()) != value.get(k.as_str()))
+                .map(|k| format!("\"{k}\": "))
+                .collect(),
+        };
+        missing.extend(differs.into_iter().filter(|k| !tests.contains(k.as_str())));
+    }
+    // A verb's rule: tests/plan/restore.rs. What is not loaded is a finding: tests/layers.rs.
+    missing.retain(|k| !["\"restore\": ", "\"apparmorDefault\": "].contains(&k.as_str()));
+    assert!(missing.is_empty(), "{missing:?}");
 }
