@@ -80,7 +80,7 @@ fn refuse(args: &Criu) -> Result<()> {
 /// What the caller handed over to be in memory alone would be on a disk.
 fn no_secrets(pid: i32) -> Result<()> {
     let place = Path::new(crate::plan::secrets::PLACE);
-    let all = crate::observe::mounts::of(&pid.to_string())?;
+    let all = mountinfo::of(&pid.to_string())?;
     if all.iter().any(|m| m.point == place && m.fstype == "ramfs") {
         let why = "the container has secrets, and images of it would hold them on a disk";
         return Err(Error::new("checkpoint", place.display().to_string(), why));
