@@ -178,6 +178,21 @@ fn no_keystrokes_are_put_into_a_terminal() {
     assert_eq!(answers("oci"), vec![i64::from(-libc::ENOTTY); rows.len()]);
 }
 
+/// thermal_throttle of each processor is masked by a star; no machine of ours has one, so the star is tried on what all have.
+#[test]
+fn what_each_processor_has_is_masked_by_a_star() {
+    need_root!("what_each_processor_has_is_masked_by_a_star");
+    let script = "ls -A /sys/devices/system/cpu/cpu*/topology | grep -v : | grep -v '^$'; \
+        ls -d /sys/devices/system/cpu/cpu*/thermal_throttle/* 2>/dev/null; ls /sys/devices/system/cpu/cpu0 | grep uevent";
+    let looked = |masked: Value| {
+        let mut bundle = Bundle::shell(script).policy("strict");
+        bundle.config["linux"] = json!({ "maskedPaths": masked });
+        ok(&bundle.run())
+    };
+    assert_eq!(looked(json!(["/sys/devices/system/cpu/cpu*/topology"])), "uevent\n");
+    assert!(looked(json!([])).contains("core_id"), "the control");
+}
+
 #[test]
 fn no_core_is_dumped() {
     need_root!("no_core_is_dumped");

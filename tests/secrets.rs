@@ -280,3 +280,16 @@ fn a_container_with_secrets_is_not_written_into_images() {
         assert_eq!(bundle.state()["status"], "running");
     }
 }
+
+#[test]
+fn a_copy_that_may_be_swapped_is_told() {
+    need_root!("a_copy_that_may_be_swapped_is_told");
+    let mut user = Caller::single();
+    let plain = user.runner.clone();
+    for (limit, told) in [("0:0", true), ("65536:65536", false)] {
+        user.runner = plain.clone();
+        user.runner.extend(["prlimit", &format!("--memlock={limit}")].map(str::to_owned));
+        let out = ok(&user.stockade(&["sandbox", "--explain", "--secret", "key=/etc/hostname", "--", "true"]));
+        assert_eq!(out.contains("RLIMIT_MEMLOCK of the caller is too low"), told, "{limit}: {out}");
+    }
+}
