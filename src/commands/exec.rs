@@ -183,9 +183,10 @@ fn process(args: &Exec, command: &[String], confinement: &Confinement) -> Result
 
 /// `UID[:GID]`. What has no number in front is a name.
 fn numbers(text: &str) -> Option<(u32, Option<u32>)> {
+    let id = |digits: &str| digits.parse().ok().filter(|_| !digits.starts_with('+'));
     match text.split_once(':') {
-        None => Some((text.parse().ok()?, None)),
-        Some((uid, gid)) => Some((uid.parse().ok()?, Some(gid.parse().ok()?))),
+        None => Some((id(text)?, None)),
+        Some((uid, gid)) => Some((id(uid)?, Some(id(gid)?))),
     }
 }
 

@@ -28,6 +28,12 @@ fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|n| digits && *n < 1 << 31)
 }
 
+/// What is meant as a number: the image says nothing of it, not even where it is too large to be an id.
+fn numeric(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn records(path: &str) -> String {
     read_small(path, MOST).unwrap_or_default()
 }
@@ -60,7 +66,7 @@ pub fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
     };
     let (uid, own) = match id(name) {
         Some(uid) => (uid, of_uid(passwd, uid).unwrap_or(0)),
-        None => match of_name(passwd, name) {
+        None => match of_name(passwd, name).filter(|_| !numeric(name)) {
             Some(ids) => ids,
             None => return unknown("user", "/etc/passwd"),
         },
@@ -68,7 +74,7 @@ pub fn find(text: &str, passwd: &str, group: &str) -> Result<User> {
     if let Some(wanted) = wanted {
         let gid = match id(wanted) {
             Some(gid) => Some(gid),
-            None => groups(group).find(|(n, ..)| *n == wanted).map(|(_, gid, _)| gid),
+            None => groups(group).find(|(n, ..)| *n == wanted && !numeric(wanted)).map(|(_, gid, _)| gid),
         };
         // As with docker: who names a group gets that group alone.
         return match gid {
@@ -130,6 +136,11 @@ mod tests {
         assert_eq!(find("5:0", PASSWD, GROUP).unwrap(), user(5, 0, &[]));
         // And a group that lists 5.
         assert_eq!(find("5", PASSWD, GROUP).unwrap(), user(5, 0, &[]));
+        // Nor where it is none of those that an id can be.
+        let passwd = "4294967295:x:0:0::/:\n4294967296:x:0:0::/:\n-1:x:0:0::/:\n+5:x:0:0::/:\n";
+        for text in ["4294967295", "4294967296", "-1", "+5", "0:4294967295", "0:-1"] {
+            assert!(find(text, passwd, "4294967295:x:0:\n-1:x:0:\n").is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Ways out, or ways to do harm, that a review of the whole source found open: each closed, and each with a control that
 //! shows that the attack would work if nothing stood in its way.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
+use crate::need_root;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
