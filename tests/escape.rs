@@ -21,6 +21,8 @@ mod kernel;
 mod parser;
 #[path = "probe/mod.rs"]
 mod probe;
+#[path = "escape/races.rs"]
+mod races;
 #[path = "escape/review.rs"]
 mod review;
 #[path = "escape/rootfs.rs"]

@@ -69,7 +69,7 @@ pub fn watched(case: Case, mut bundle: Bundle, program: &Path, during: &dyn Fn(&
         .unwrap();
     assert!(made.success(), "{case:?}: {}", fs::read_to_string(&err).unwrap());
     ok(&leaking(&bundle, &copy, "", &["start", "box"]).output().unwrap());
-    wait_for("a watcher", || fs::read_to_string(&log).unwrap().contains("root /"));
+    wait_for("a watcher", || fs::read_to_string(&log).unwrap().contains("watching"));
     during(&bundle, &copy);
     fs::write(bundle.path().join("tmp/stop"), "").unwrap();
     // By the state as it is: another look by the copy would be one more process to hold on to.

@@ -10,9 +10,9 @@ use std::path::Path;
 pub enum Class {
     /// Safe under every policy: the image, a race, or whoever comes in attacks the runtime itself.
     Runtime,
-    /// What the config asks for or omits: strict refuses or confines it, oci does exactly that.
+    /// What the config asks for or omits: strict refuses or confines it, engine as its table says, oci does exactly that.
     Wish,
-    /// A door of the kernel's that strict shuts.
+    /// A door of the kernel's that strict and engine shut.
     Kernel,
     /// No runtime answers it.
     Not,
@@ -145,6 +145,51 @@ pub const ROWS: &[Row] = &[
         Runtime,
         "the image is hostile",
         "the_image_puts_anything_at_the_cwd_and_the_program",
+        "",
+    ),
+    // ---- races
+    Row(
+        "CVE-2021-30465",
+        Runtime,
+        "a destination is resolved once, and the mount moved onto that descriptor",
+        "cve_2021_30465_a_mount_target_that_moves",
+        "",
+    ),
+    Row(
+        "CVE-2024-45310",
+        Runtime,
+        "directories are made one by one, below a descriptor",
+        "cve_2024_45310_directories_that_are_made_while_they_move",
+        "",
+    ),
+    Row("a race for /proc", Runtime, "procfs is mounted on what was looked at", "a_proc_that_becomes_a_link", ""),
+    Row(
+        "CVE-2025-52881",
+        Runtime,
+        "what is written to procfs goes to one that was never attached",
+        "cve_2025_52881_what_is_written_while_proc_moves",
+        "",
+    ),
+    Row("a race for /dev/null", Runtime, "the mask comes from the host", "a_mask_whose_null_moves", ""),
+    Row(
+        "GHSA-3q8j-pf29-vwv8",
+        Runtime,
+        "read-only paths and masks are one look: a copy made read-only, then moved",
+        "ghsa_3q8j_pf29_vwv8_a_read_only_path_that_moves",
+        "",
+    ),
+    Row(
+        "a race for the cwd and passwd",
+        Runtime,
+        "the cwd is checked after it was entered",
+        "a_cwd_and_a_program_that_move",
+        "",
+    ),
+    Row(
+        "CVE-2026-87766",
+        Runtime,
+        "no component of a destination leads out, whatever it becomes",
+        "cve_2026_87766_a_parent_that_becomes_a_link",
         "",
     ),
     // ---- who comes in
@@ -497,6 +542,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("host", include_str!("host.rs")),
     ("kernel", include_str!("kernel.rs")),
     ("parser", include_str!("parser.rs")),
+    ("races", include_str!("races.rs")),
     ("review", include_str!("review.rs")),
     ("rootfs", include_str!("rootfs.rs")),
     ("wishes", include_str!("wishes.rs")),

@@ -184,6 +184,7 @@ static void watch(const char *until)
     int held[64], count = 0;
     if (stat("/bin/busybox", &image[0]) != 0 || stat("/proc/self/exe", &image[1]) != 0)
         exit(2);
+    say("watching", "");
     while (access(until, F_OK) != 0) {
         DIR *all = opendir("/proc");
         struct dirent *entry;
