@@ -59,6 +59,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         own: inheritance,
         host_pid: 0,
         root: None,
+        kernel: Vec::new(),
         procfs: None,
         findings: Vec::new(),
         committed: false,
@@ -80,6 +81,8 @@ struct Child<'a> {
     own: Inheritance<'a>,
     host_pid: i32,
     root: Option<OwnedFd>,
+    /// What is mounted of the kernel's own files, and where: what is masked there is looked up from here.
+    kernel: Vec<(PathBuf, OwnedFd)>,
     procfs: Option<OwnedFd>,
     findings: Vec<Finding>,
     committed: bool,
@@ -437,6 +440,7 @@ impl Child<'_> {
 
     fn pivot(&mut self, propagation: u64) -> Result<()> {
         self.procfs = None;
+        self.kernel.clear();
         let root = self.root.take().ok_or_else(|| Error::new("launch", "plan", "pivots without a root"))?;
         fchdir(&root).at("pivot_root", "new root")?;
         // The same directory twice: the old root ends up below the new one, and is let go at once.

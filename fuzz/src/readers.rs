@@ -44,6 +44,12 @@ fn account(text: &str, passwd: &str, group: &str) -> Option<(u32, u32, Vec<u32>)
         let n = if digits.is_empty() { Some(0) } else { digits.parse::<u64>().ok() };
         n.filter(|n| *n < 1 << 31).map(|n| n as u32)
     }
+    // With or without a sign, and however large.
+    fn looks_like_number(text: &str) -> bool {
+        let mut chars = text.chars().peekable();
+        chars.next_if(|c| matches!(c, '+' | '-'));
+        chars.peek().is_some() && chars.all(|c| c.is_ascii_digit())
+    }
     let (users, groups) = (table(passwd), table(group));
     let number_at = |line: &[&str], at: usize| line.get(at).and_then(|t| number(t));
     let (name, wanted) = match text.find(':') {
@@ -58,7 +64,7 @@ fn account(text: &str, passwd: &str, group: &str) -> Option<(u32, u32, Vec<u32>)
             }
         }
         (uid, own)
-    } else if name.is_empty() {
+    } else if name.is_empty() || looks_like_number(name) {
         return None;
     } else {
         let line = users.iter().find(|line| line[0] == name)?;
@@ -66,7 +72,8 @@ fn account(text: &str, passwd: &str, group: &str) -> Option<(u32, u32, Vec<u32>)
     };
     match wanted {
         Some(wanted) => {
-            let by_name = || groups.iter().find(|l| l[0] == wanted && number_at(l, 2).is_some());
+            let by_name =
+                || groups.iter().find(|l| !looks_like_number(wanted) && l[0] == wanted && number_at(l, 2).is_some());
             let gid = number(wanted).or_else(|| number_at(by_name()?, 2))?;
             Some((uid, gid, vec![]))
         }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 impl Child<'_> {
@@ -75,7 +75,11 @@ impl Child<'_> {
         mount::attach(&fd, &target_fd).at("bind", &subject).map_err(|e| match e.errno() {
             Some(Errno::ENOTDIR | Errno::EINVAL) => e.hint("a directory goes onto a directory, a file onto a file"),
             _ => e,
-        })
+        })?;
+        // The host's own, where a namespace is joined.
+        let kernel = ["/proc", "/sys"].iter().any(|at| target == Path::new(at));
+        self.mounted(target, kernel.then_some(fd));
+        Ok(())
     }
 
     pub(super) fn devices(&mut self, nodes: &[Device], bind: bool, links: &[(String, PathBuf)]) -> Result<()> {
@@ -133,11 +137,31 @@ impl Child<'_> {
             let left = copyup::copy(target_fd.as_fd(), fd.as_fd(), target, !owned)?;
             self.findings.extend(left);
         }
-        mount::attach(&fd, &target_fd).at(name, &subject)
+        mount::attach(&fd, &target_fd).at(name, &subject)?;
+        self.mounted(target, (!links).then_some(fd));
+        Ok(())
+    }
+
+    /// Remembers what shows the kernel's own files, and forgets what is below a new mount: nobody sees that any more.
+    fn mounted(&mut self, target: &Path, kernel: Option<OwnedFd>) {
+        self.kernel.retain(|(at, _)| !at.starts_with(target));
+        self.kernel.extend(kernel.map(|fd| (target.to_owned(), fd)));
+    }
+
+    /// Where a path is looked up: in a procfs or sysfs itself if it lies in one. Looked up from the root, what is to be
+    /// masked would not be found while somebody who shares the image has a link in the place of /proc, and would be there
+    /// again when they have put it back (CVE-2019-19921, as a race).
+    fn base<'p>(&self, path: &'p Path) -> Result<(BorrowedFd<'_>, &Path, &'p Path)> {
+        for (at, fd) in self.kernel.iter().rev() {
+            if let Ok(rest) = path.strip_prefix(at) {
+                return Ok((fd.as_fd(), at, rest));
+            }
+        }
+        Ok((self.root()?, Path::new("/"), path.strip_prefix("/").unwrap_or(path)))
     }
 
     pub(super) fn overlay(
-        &self,
+        &mut self,
         step: &Step,
         target: &Path,
         layers: &Layers,
@@ -148,7 +172,9 @@ impl Child<'_> {
         let fd = mount::overlay(name, layers, options, attr, &subject)?;
         let target_fd =
             mount::make_dir(self.root()?, target, true).at(name, &subject).map_err(|e| target_hint(e, target))?;
-        mount::attach(&fd, &target_fd).at(name, &subject)
+        mount::attach(&fd, &target_fd).at(name, &subject)?;
+        self.mounted(target, None);
+        Ok(())
     }
 
     pub(super) fn set_attr(&self, step: &Step, target: &Path, attr: &Attr) -> Result<()> {
@@ -159,11 +185,16 @@ impl Child<'_> {
     }
 
     pub(super) fn mask(&mut self, paths: &[String]) -> Result<()> {
-        let root = self.root()?;
         // One empty directory and one /dev/null serve them all.
         let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
-        for path in paths.iter().flat_map(|p| mount::expand(root, p)) {
-            let target = match mount::open_in_root(root, Path::new(&path), OFlag::O_PATH, true) {
+        let mut all = Vec::new();
+        for path in paths {
+            let (base, at, rest) = self.base(Path::new(path))?;
+            let found = mount::expand(base, &format!("/{}", rest.display()));
+            all.extend(found.into_iter().map(|p| (base, at.join(&p[1..]).display().to_string(), p)));
+        }
+        for (base, path, inside) in all {
+            let target = match mount::open_in_root(base, Path::new(&inside), OFlag::O_PATH, true) {
                 Ok(fd) => fd,
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => continue,
                 Err(e) => return Err(Error::os("mask", path, e)),
@@ -187,9 +218,9 @@ impl Child<'_> {
     }
 
     pub(super) fn readonly_paths(&mut self, paths: &[String]) -> Result<()> {
-        let root = self.root()?;
         for path in paths {
-            let target = match mount::open_in_root(root, Path::new(path), OFlag::O_PATH, true) {
+            let (base, _, rest) = self.base(Path::new(path))?;
+            let target = match mount::open_in_root(base, &Path::new("/").join(rest), OFlag::O_PATH, true) {
                 Ok(fd) => fd,
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => continue,
                 Err(e) => return Err(Error::os("read-only paths", path, e)),
