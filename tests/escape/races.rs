@@ -20,8 +20,11 @@ fn rounds(case: Case) -> usize {
     if (case.policy, case.uid) == ("oci", 0) || !is_root() && case.policy == "oci" { 200 / slow } else { 40 / slow }
 }
 
+/// Two things that change places.
+type Pair = (PathBuf, PathBuf);
+
 /// Exchanges `a` and `b` until `during` has returned; how often.
-fn exchanging(pairs: &[(PathBuf, PathBuf)], during: impl FnOnce()) -> usize {
+fn exchanging(pairs: &[Pair], during: impl FnOnce()) -> usize {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -52,7 +55,7 @@ struct Race<'a> {
     script: &'a str,
     /// Lines that a confined workload may say.
     may: &'a [&'a str],
-    make: &'a dyn Fn(&mut Bundle, &Canary) -> Vec<(PathBuf, PathBuf)>,
+    make: &'a dyn Fn(&mut Bundle, &Canary) -> Vec<Pair>,
 }
 
 fn race(test: &str, race: &Race<'_>) {
@@ -86,7 +89,7 @@ fn race(test: &str, race: &Race<'_>) {
 }
 
 /// A directory, and beside it a link that takes its place.
-fn pair(dir: &Path, name: &str, to: &str) -> (PathBuf, PathBuf) {
+fn pair(dir: &Path, name: &str, to: &str) -> Pair {
     let (a, b) = (dir.join(name), dir.join(format!("{name}-link")));
     fs::create_dir_all(&a).unwrap();
     std::os::unix::fs::symlink(to, &b).unwrap();
