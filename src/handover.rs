@@ -33,7 +33,7 @@ pub fn pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
 
 /// A path that the caller typed.
 fn anywhere(path: &Path) -> HostPath {
-    HostPath { path: path.to_owned(), within: None }
+    HostPath { path: path.to_owned(), within: None, judged: false }
 }
 
 /// Sends bytes and one descriptor to the socket at `path`.

@@ -87,6 +87,11 @@ const PATH_ONLY: OFlag = OFlag::O_PATH;
 
 /// A path of the host that the bundle names, as a descriptor; not beyond the directory in which it must stay.
 pub fn open_host(path: &HostPath, flags: OFlag) -> Res<OwnedFd> {
+    if path.judged {
+        let root =
+            openat(nix::fcntl::AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        return look_up(root.as_fd(), &path.path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS);
+    }
     let Some(base) = &path.within else {
         return openat(nix::fcntl::AT_FDCWD, &path.path, flags | OFlag::O_CLOEXEC, Mode::empty());
     };
@@ -98,7 +103,7 @@ pub fn open_host(path: &HostPath, flags: OFlag) -> Res<OwnedFd> {
 /// A detached copy of a mount of the host that the bundle names. Where it must stay within a directory, links that lead
 /// out of it are refused at the moment of use, so nothing is looked up twice.
 pub fn clone_host(path: &HostPath, recursive: bool) -> Res<OwnedFd> {
-    if path.within.is_none() {
+    if path.within.is_none() && !path.judged {
         return sys::clone_tree(None, path.path.to_str().ok_or(Errno::EILSEQ)?, recursive);
     }
     let fd = open_host(path, PATH_ONLY)?;

@@ -327,6 +327,49 @@ fn sockets_in_their_usual_places_are_found_from_every_directory_above() {
     ok(&attempt(&["/run/podman/podman.sock", "/run/mine/mine.sock"], "/run/mine"));
 }
 
+#[test]
+fn a_link_that_turns_after_it_was_judged_leads_nowhere() {
+    need_root!("a_link_that_turns_after_it_was_judged_leads_nowhere");
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let place = scratch();
+    let at = |name: &str| place.path().join(name);
+    std::fs::create_dir(at("api")).unwrap();
+    std::fs::create_dir(at("harmless")).unwrap();
+    let _listener = UnixListener::bind(at("api/docker.sock")).unwrap();
+    symlink("harmless", at("link")).unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut ran, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for target in ["api", "harmless"].iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                symlink(target, at("next")).unwrap();
+                std::fs::rename(at("next"), at("link")).unwrap();
+            }
+        });
+        let mut bundle = Bundle::usual(&["sh", "-c", "test ! -e /x/docker.sock || echo REACHED"]).policy("engine");
+        let mount = json!({ "destination": "/x", "type": "bind", "source": at("link"), "options": ["rbind"] });
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        let rounds: Vec<_> = (0..200).map(|_| bundle.run()).collect();
+        stop.store(true, Ordering::Relaxed);
+        for out in rounds {
+            assert!(!text(&out.stdout).contains("REACHED"), "a daemon's socket was reached");
+            match out.status.success() {
+                true => ran += 1,
+                false => {
+                    assert!(text(&out.stderr).contains("daemonSockets"), "{}", text(&out.stderr));
+                    refused += 1;
+                }
+            }
+        }
+    });
+    // Else nothing was raced.
+    assert!(ran > 5 && refused > 5, "{ran} ran, {refused} refused");
+}
+
 /// A row of the table in docs/policies.md.
 struct Row {
     /// The first cell.

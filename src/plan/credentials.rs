@@ -234,7 +234,7 @@ fn listener(draft: &Draft, path: &Path, metadata: String) -> Result<Listener> {
         let why = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV came with Linux 5.19";
         return Err(Error::new("config.json", "linux.seccomp.flags", why).hint("leave the flag out"));
     }
-    let HostPath { path, within } = super::mounts::host_path(draft, field, path.to_owned())?;
+    let HostPath { path, within, .. } = super::mounts::host_path(draft, field, path.to_owned())?;
     Ok(Listener { path, within, metadata, dumpable: !draft.host.privileged() })
 }
 

@@ -160,8 +160,8 @@ fn readonly_root(draft: &mut Draft) -> Result<bool> {
 /// Whether it is read-only in the end.
 fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result<bool> {
     let rootfs = draft.bundle.rootfs.clone();
-    let path = host_path(draft, "root.path", rootfs.clone())?;
-    let frozen = path.within.is_none() && super::reach::source(draft, "root.path", &path.path, !readonly)?;
+    let mut path = host_path(draft, "root.path", rootfs.clone())?;
+    let frozen = super::reach::source(draft, "root.path", &mut path, !readonly)?;
     let readonly = readonly || frozen;
     let flags = draft.policy.mounts.clone();
     let mut set = Attr::default();
@@ -687,15 +687,15 @@ fn proc_options(draft: &mut Draft, field: &str, options: &mut Vec<(String, Strin
 fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<()> {
     // The host's /sys on /sys, read-only, is what stockade gives by itself where a fresh sysfs is impossible.
     let sysfs = wish.source == "/sys" && wish.target == Path::new("/sys") && wish.attr.set & attr::RDONLY != 0;
-    let path = if wish.ours || sysfs {
-        HostPath { path: PathBuf::from(&wish.source), within: None }
+    let mut path = if wish.ours || sysfs {
+        HostPath { path: PathBuf::from(&wish.source), within: None, judged: false }
     } else {
         host_path(draft, &format!("{field}.source"), draft.bundle.dir.join(&wish.source))?
     };
     let Wish { target, recursive, mut attr, idmap, .. } = wish;
-    if !wish.ours && !sysfs && path.within.is_none() {
+    if !wish.ours && !sysfs {
         let readonly = attr.top().0 & attr::RDONLY != 0 && (!recursive || attr.set_below & attr::RDONLY != 0);
-        if super::reach::source(draft, &format!("{field}.source"), &path.path, !readonly)? {
+        if super::reach::source(draft, &format!("{field}.source"), &mut path, !readonly)? {
             attr.set |= attr::RDONLY;
             attr.set_below |= if recursive { attr::RDONLY } else { 0 };
             attr.clear &= !attr::RDONLY;
@@ -724,10 +724,10 @@ pub(super) fn host_path(draft: &Draft, field: &str, path: PathBuf) -> Result<Hos
     let rule = &draft.policy.host_paths;
     let plain = normal(&path);
     if rule.beyond == Above::Allow || rule.allowed.iter().any(|p| plain.starts_with(normal(p))) {
-        return Ok(HostPath { path, within: None });
+        return Ok(HostPath { path, within: None, judged: false });
     }
     if plain != draft.bundle.dir && plain.starts_with(&draft.bundle.dir) {
-        return Ok(HostPath { path: plain, within: Some(draft.bundle.dir.clone()) });
+        return Ok(HostPath { path: plain, within: Some(draft.bundle.dir.clone()), judged: false });
     }
     let why = "a bundle names nothing of the host outside its own directory";
     Err(draft.refuse(field, &path.display().to_string(), why, "hostPaths"))
@@ -752,8 +752,8 @@ fn overlay(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Resul
                 }
             }
             "upperdir" => {
-                let host = path(draft, &value)?;
-                if host.within.is_none() && super::reach::source(draft, &here, &host.path, true)? {
+                let mut host = path(draft, &value)?;
+                if super::reach::source(draft, &here, &mut host, true)? {
                     return Err(wrong("upperdir in a place that the policy makes read-only"));
                 }
                 upper = Some(host);

@@ -3,7 +3,7 @@
 //!
 //! What the paths of the host lead to is a fact (`Host::sources`). Where there is none the path counts as it is written.
 
-use super::{Draft, Ns, credentials};
+use super::{Draft, HostPath, Ns, credentials};
 use crate::error::Result;
 use crate::policy::Above;
 use crate::sources::Source;
@@ -107,7 +107,11 @@ pub fn daemon_socket(fact: Option<&Source>, real: &Path) -> Option<PathBuf> {
 }
 
 /// A path of the host that the container will see. Whether it must become read-only.
-pub fn source(draft: &mut Draft, field: &str, path: &Path, writable: bool) -> Result<bool> {
+pub fn source(draft: &mut Draft, field: &str, host: &mut HostPath, writable: bool) -> Result<bool> {
+    if host.within.is_some() {
+        return Ok(false);
+    }
+    let path = host.path.as_path();
     let fact = draft.host.sources.iter().find(|s| s.path == path).cloned();
     let real = fact.as_ref().map_or_else(|| super::mounts::normal(path), |s| s.real.clone());
     let shown =
@@ -119,8 +123,13 @@ pub fn source(draft: &mut Draft, field: &str, path: &Path, writable: bool) -> Re
         let why = "whoever may talk to a daemon that is root on the host is root on the host";
         return Err(draft.refuse(field, &what, why, "daemonSockets"));
     }
-    if fact.is_some_and(|s| s.block) {
+    if fact.as_ref().is_some_and(|s| s.block) {
         block_device(draft, field, &shown)?;
+    }
+    let rules = [draft.policy.daemon_sockets, draft.policy.host_paths.sensitive_writable];
+    if let Some(fact) = fact.filter(|_| rules.iter().any(|r| *r != Above::Allow)) {
+        // A container that shares the directory of a link could turn it after it was judged.
+        *host = HostPath { path: fact.real, within: None, judged: true };
     }
     let pattern = draft.policy.host_paths.sensitive.iter().find(|p| is_sensitive(p, &real));
     let Some(pattern) = pattern.filter(|_| writable).cloned() else { return Ok(false) };

@@ -189,6 +189,8 @@ pub struct HostPath {
     pub path: PathBuf,
     /// Where it must stay.
     pub within: Option<PathBuf>,
+    /// It was judged by where it leads: what has become a link since then is not followed.
+    pub judged: bool,
 }
 
 impl HostPath {
@@ -349,7 +351,7 @@ pub struct Listener {
 impl Listener {
     /// The socket.
     pub fn host_path(&self) -> HostPath {
-        HostPath { path: self.path.clone(), within: self.within.clone() }
+        HostPath { path: self.path.clone(), within: self.within.clone(), judged: false }
     }
 }
 
