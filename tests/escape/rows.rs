@@ -66,7 +66,7 @@ pub const ROWS: &[Row] = &[
         Runtime,
         "a mask is the host's /dev/null, verified, never the image's",
         "cve_2025_31133_the_null_of_the_image",
-        "",
+        "runc",
     ),
     Row(
         "CVE-2025-62161",
@@ -94,7 +94,7 @@ pub const ROWS: &[Row] = &[
         Runtime,
         "/dev is filled by descriptor",
         "cve_2026_41579_dev_is_a_link_to_a_directory_of_the_host",
-        "",
+        "runc",
     ),
     Row(
         "CVE-2026-47766",
