@@ -718,6 +718,46 @@ fn a_privileged_container_shows_what_it_got() {
 }
 
 #[test]
+fn a_mended_bundle_has_its_limits() {
+    if !controllers(&["memory", "pids", "cpu"]) || !is_root() {
+        return skip("a_mended_bundle_has_its_limits", "needs root and cgroup v2 with its controllers");
+    }
+    let mut bundle = Bundle::silent(&["sleep", "1000"]);
+    bundle.config = serde_json::from_slice(&audit(&bundle, &["--fix"]).stdout).unwrap();
+    let bundle = bundle.policy("oci");
+    let report = live(&bundle);
+    for id in ["CIS-5.11", "CIS-5.12", "CIS-5.19", "CIS-5.29", "ST-1"] {
+        assert_eq!(row(&report, id)["status"], "PASS", "{}", row(&report, id));
+    }
+}
+
+#[test]
+fn a_process_that_was_added_with_more_rights_is_seen() {
+    if !is_root() {
+        return skip("a_process_that_was_added_with_more_rights_is_seen", "needs root");
+    }
+    let mut bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    bundle.config["process"]["user"]["uid"] = 1000.into();
+    let few = json!(["CAP_KILL"]);
+    bundle.config["process"]["capabilities"] = json!({ "bounding": few, "effective": [], "permitted": [] });
+    let before = live(&bundle);
+    for id in ["CIS-5.23", "CIS-5.24"] {
+        assert_eq!(row(&before, id)["status"], "PASS", "{}", row(&before, id));
+    }
+    let exec = ["exec", "--detach", "--user", "0:0", "--cap", "CAP_SYS_ADMIN", "box", "sleep", "1000"];
+    // Its standard streams would keep a pipe open.
+    let quiet = || std::process::Stdio::null();
+    let status = bundle.command(&exec).stdout(quiet()).stderr(quiet()).status().unwrap();
+    assert!(status.success());
+    let out = bundle.verb(&["audit", "--format", "json", "box"]);
+    let after: Value = serde_json::from_slice(&out.stdout).unwrap();
+    for id in ["CIS-5.23", "CIS-5.24"] {
+        assert_eq!(row(&after, id)["status"], "FAIL", "{}", row(&after, id));
+    }
+    assert!(row(&after, "CIS-5.23")["seen"].as_str().unwrap().contains("SYS_ADMIN"));
+}
+
+#[test]
 fn a_container_that_does_not_run_is_not_audited() {
     if !is_root() {
         return skip("a_container_that_does_not_run_is_not_audited", "needs root");
