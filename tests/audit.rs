@@ -343,6 +343,44 @@ fn each_row_fails_for_the_one_thing_that_it_is_about_and_its_fix_mends_it() {
     assert_eq!(met, all);
 }
 
+/// Every place in a config.
+fn places(value: &Value, pointer: &str, all: &mut Vec<String>) {
+    let each: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.replace('~', "~0").replace('/', "~1"), v)).collect(),
+        _ => Vec::new(),
+    };
+    for (name, value) in each {
+        let pointer = format!("{pointer}/{name}");
+        all.push(pointer.clone());
+        // Of 400 names of system calls one is like the other.
+        if !pointer.starts_with("/linux/seccomp/syscalls/1") {
+            places(value, &pointer, all);
+        }
+    }
+}
+
+#[test]
+fn nothing_in_the_place_of_a_field_is_too_strange_to_be_audited() {
+    let strange = [json!(null), json!(-1), json!(1e300), json!("\u{0}"), json!([[]]), json!({ "-": {} })];
+    for base in [clean(), terrible()] {
+        let mut all = Vec::new();
+        places(&base, "", &mut all);
+        all.retain(|p| !p.contains("/names/") && !p.contains("/capabilities/"));
+        assert!(all.len() > 40);
+        // Each third place gets one; the two configs have most places in common, and not by the same number.
+        for (n, pointer) in all.iter().step_by(3).enumerate() {
+            let mut config = base.clone();
+            *config.pointer_mut(pointer).unwrap() = strange[n % strange.len()].clone();
+            let before = failing(&judge(&config)).len();
+            let fixed = fix::harden(&config, judge);
+            let after = failing(&fixed.findings);
+            assert!(after.len() <= before, "{pointer}: {after:#?}");
+            assert_eq!(fix::harden(&fixed.config, judge).config, fixed.config, "{pointer}");
+        }
+    }
+}
+
 #[test]
 fn severities_follow_what_was_found() {
     let severity = |pointer: &str, value: Value, id: &str| {

@@ -5,6 +5,7 @@
 
 use super::{Finding, Fix, Status};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// Rounds after which it ends, whatever is left: each row settles in one or two.
 const ROUNDS: usize = 8;
@@ -27,9 +28,11 @@ pub fn harden(config: &Value, mut judge: impl FnMut(&Value) -> Vec<Finding>) -> 
         let before = fixed.config.clone();
         let failing = fixed.findings.iter().filter(|f| f.status == Status::Fail);
         let mut fixes: Vec<Fix> = Vec::new();
+        // A hostile config has as many as its 16 MiB hold.
+        let mut known = HashSet::new();
         for finding in failing {
             for fix in &finding.fixes {
-                if !fixes.contains(fix) {
+                if known.insert((&fix.pointer, fix.value.as_ref().map(Value::to_string))) {
                     let advice =
                         if finding.advice.is_empty() { String::new() } else { format!(" ({})", finding.advice) };
                     fixed.changed.push(format!("{}: {}{advice}", finding.id, fix.line()));
@@ -56,7 +59,7 @@ pub fn apply(config: &mut Value, fixes: Vec<Fix>) {
     let place = |f: &Fix| -> Vec<(usize, String)> {
         f.pointer.split('/').map(|p| (p.parse().unwrap_or(0), p.to_owned())).collect()
     };
-    gone.sort_by_key(|f| std::cmp::Reverse(place(f)));
+    gone.sort_by_cached_key(|f| std::cmp::Reverse(place(f)));
     gone.dedup();
     for fix in gone {
         remove(config, &fix.pointer);
