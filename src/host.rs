@@ -16,6 +16,7 @@ use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What the planner knows of the machine.
@@ -40,11 +41,15 @@ pub struct Host {
     pub confined: Option<String>,
     /// Whether SELinux is in force.
     pub selinux: bool,
+    /// The version of Landlock that is in force; 0: none.
+    pub landlock: u32,
     /// Where resctrl is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<PathBuf>,
     /// Whether we are in the initial user namespace.
     pub initial_userns: bool,
+    /// What we are executed from.
+    pub binary: Binary,
     /// cgroup v2 as we find it.
     pub cgroup: Cgroup,
     /// Where ids for containers can come from.
@@ -55,6 +60,40 @@ pub struct Host {
     /// The paths of the host that the bundle binds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
+}
+
+/// The file that the runtime is executed from, and who may write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binary {
+    /// A copy in memory that nobody can write: see `own`.
+    Sealed,
+    /// A file: its owner, in our user namespace, and its permission bits.
+    File {
+        /// The owner.
+        uid: u32,
+        /// The permission bits.
+        mode: u32,
+    },
+    /// It cannot be looked at.
+    Unknown,
+}
+
+impl Binary {
+    /// Looks at it.
+    pub fn read() -> Binary {
+        let exe = "/proc/self/exe";
+        let Ok(stat) = nix::sys::stat::stat(exe) else { return Binary::Unknown };
+        // A file in memory has no name; only then it is worth asking for its seals.
+        let sealed = || {
+            open(exe, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .is_ok_and(|fd| crate::own::is_sealed(fd.as_fd()))
+        };
+        if stat.st_nlink == 0 && sealed() {
+            return Binary::Sealed;
+        }
+        Binary::File { uid: stat.st_uid, mode: stat.st_mode & 0o7777 }
+    }
 }
 
 /// cgroup v2 on this host.
@@ -146,9 +185,11 @@ impl Host {
             known_caps: known_caps(),
             apparmor,
             confined: if apparmor { confined() } else { None },
+            landlock: sys::landlock_abi(),
             resctrl: statfs(RESCTRL).is_ok_and(|s| s.filesystem_type() == RDTGROUP_SUPER_MAGIC).then(|| RESCTRL.into()),
             selinux: access("/sys/fs/selinux/enforce", AccessFlags::F_OK).is_ok(),
             initial_userns: uid_map.split_whitespace().eq(["0", "0", "4294967295"]),
+            binary: Binary::read(),
             cgroup: Cgroup::read()?,
             ids: Ids::default(),
             namespaces: Vec::new(),
@@ -215,6 +256,8 @@ impl Host {
         if !self.cgroup.on_v1.is_empty() {
             facts.push(("on cgroup v1".to_owned(), list(&self.cgroup.on_v1)));
         }
+        let abi = if self.landlock == 0 { "none".to_owned() } else { format!("ABI {}", self.landlock) };
+        facts.push(("Landlock".to_owned(), abi));
         if !self.ids.held.is_empty() {
             facts.push(("ids of others".to_owned(), ranges(&self.ids.held)));
         }

@@ -6,6 +6,7 @@
 //! execve, write and exit_group, because a minimal profile allows nothing else.
 
 mod copyup;
+mod landlock;
 mod mounts;
 pub mod process;
 mod secrets;
@@ -307,6 +308,13 @@ impl Child<'_> {
                     }
                 }
                 Ok(())
+            }
+            Step::Landlock { landlock } => {
+                let handed_on = self.own.plan.steps.iter().find_map(|s| match s {
+                    Step::CloseFds { preserve, .. } => Some(*preserve),
+                    _ => None,
+                });
+                self.landlock(landlock, handed_on.unwrap_or(0))
             }
             Step::NoNewPrivs => sys::set_no_new_privs().at(name, ""),
             Step::Chdir { path } => {

@@ -30,7 +30,7 @@ use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, join, mount, sys};
+use crate::{hooks, join, mount, own, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -277,6 +277,7 @@ impl Parent {
 
     fn before(&mut self, setting: &Setting<'_>, step: &Step) -> Result<()> {
         match step {
+            Step::OwnBinary { .. } => own::check(),
             Step::Record => record(setting).map(|i| self.intent = Some(i)),
             Step::CloneSource { slot, path, recursive, attr } => {
                 let fd = clone_source(path, *recursive, attr, step.name())?;

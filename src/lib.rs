@@ -14,7 +14,7 @@
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it; [`audit`] asks the same rules of a bundle or of a
 //!   container that runs, and reports.
-//! - do: [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
+//! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
 //!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container does.
@@ -40,6 +40,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespaces;
 pub mod observe;
+pub mod own;
 pub mod plan;
 pub mod policy;
 pub mod pty;

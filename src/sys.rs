@@ -150,6 +150,27 @@ pub fn execve(path: &CStr, argv: &ExecArray, envp: &ExecArray) -> Errno {
     Errno::last()
 }
 
+/// execveat(2) of an open file. Returns only when it failed.
+pub fn fexecve(file: BorrowedFd<'_>, argv: &ExecArray, envp: &ExecArray) -> Errno {
+    let (args, env) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
+    // SAFETY: an empty path means the descriptor; both arrays are null-terminated and own the strings they point to.
+    unsafe { libc::syscall(libc::SYS_execveat, file.as_raw_fd(), c"".as_ptr(), args, env, libc::AT_EMPTY_PATH) };
+    Errno::last()
+}
+
+/// memfd_create(2): a file in memory that may be executed and sealed.
+pub fn executable_memory(name: &CStr) -> Res<OwnedFd> {
+    /// Since Linux 6.3, where vm.memfd_noexec=1 makes it necessary.
+    const MFD_EXEC: libc::c_uint = 0x10;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: `name` is a C string that outlives the call.
+    let create = |flags: libc::c_uint| owned(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags) });
+    match create(flags | MFD_EXEC) {
+        Err(Errno::EINVAL) => create(flags),
+        other => other,
+    }
+}
+
 /// The argument or environment block of execve(2): owned strings and the null-terminated array of pointers to them.
 #[derive(Debug)]
 pub struct ExecArray {
@@ -160,10 +181,14 @@ pub struct ExecArray {
 impl ExecArray {
     /// Builds the block. A NUL inside a string is EINVAL.
     pub fn new<S: AsRef<str>>(items: &[S]) -> Res<Self> {
-        let strings = items.iter().map(|s| cstr(s.as_ref())).collect::<Res<Vec<_>>>()?;
+        Ok(Self::from_strings(items.iter().map(|s| cstr(s.as_ref())).collect::<Res<Vec<_>>>()?))
+    }
+
+    /// The same of strings that need not be text.
+    pub fn from_strings(strings: Vec<CString>) -> Self {
         let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        Ok(ExecArray { _strings: strings, pointers })
+        ExecArray { _strings: strings, pointers }
     }
 }
 
@@ -181,6 +206,12 @@ pub fn set_parent_death_signal(signal: i32) -> Res<()> {
 /// PR_SET_DUMPABLE(2const).
 pub fn set_dumpable(on: bool) -> Res<()> {
     prctl(libc::PR_SET_DUMPABLE, u64::from(on), 0).map(drop)
+}
+
+/// PR_SET_NAME(2const): what ps(1) calls us; cut to 15 bytes.
+pub fn set_name(name: &CStr) -> Res<()> {
+    // SAFETY: the kernel reads a C string that outlives the call.
+    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })).map(drop)
 }
 
 /// PR_SET_NO_NEW_PRIVS(2const).
@@ -416,7 +447,7 @@ pub fn raise_ambient(cap: u8) -> Res<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(cap)).map(drop)
 }
 
-// ---------------------------------------------------------------- seccomp, keys
+// ---------------------------------------------------------------- seccomp, Landlock, keys
 
 /// seccomp(2), SECCOMP_SET_MODE_FILTER. seccompiler's own installer always sets no_new_privs and takes no flags.
 pub fn seccomp_install(program: &[libc::sock_filter], flags: u64) -> Res<()> {
@@ -447,6 +478,58 @@ pub fn seccomp_listen(program: &[libc::sock_filter], flags: u64) -> Res<RawFd> {
     // SAFETY: as above.
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
         .map(|fd| fd as RawFd)
+}
+
+/// `LANDLOCK_ACCESS_NET_BIND_TCP`.
+pub const LANDLOCK_BIND_TCP: u64 = 1;
+/// `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
+pub const LANDLOCK_CONNECT_TCP: u64 = 2;
+
+/// The version of Landlock that this kernel has in force; 0: none (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> u32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    let none = std::ptr::null::<u64>();
+    // SAFETY: with this flag there is no struct to read, and what is returned is a number.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, LANDLOCK_CREATE_RULESET_VERSION) };
+    u32::try_from(ret).unwrap_or(0)
+}
+
+/// landlock_create_ruleset(2): what is denied where no rule allows it. A kernel from before TCP takes a struct without it.
+pub fn landlock_create_ruleset(fs: u64, net: u64) -> Res<OwnedFd> {
+    let attr = [fs, net];
+    let size = if net == 0 { size_of::<u64>() } else { size_of_val(&attr) };
+    // SAFETY: the kernel reads `size` bytes of the struct, which is these 64-bit words and outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0) })
+}
+
+/// landlock_add_rule(2): this file, and what lies below it, may be accessed so.
+pub fn landlock_add_path(set: BorrowedFd<'_>, file: BorrowedFd<'_>, access: u64) -> Res<()> {
+    const LANDLOCK_RULE_PATH_BENEATH: libc::c_int = 1;
+    #[repr(C, packed)]
+    struct PathBeneath {
+        access: u64,
+        parent: RawFd,
+    }
+    let rule = PathBeneath { access, parent: file.as_raw_fd() };
+    let (set, kind) = (set.as_raw_fd(), LANDLOCK_RULE_PATH_BENEATH);
+    // SAFETY: the struct has the kernel's packed layout and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, set, kind, &raw const rule, 0) }).map(drop)
+}
+
+/// landlock_add_rule(2): this port may be bound, or connected to.
+pub fn landlock_add_port(set: BorrowedFd<'_>, port: u16, access: u64) -> Res<()> {
+    const LANDLOCK_RULE_NET_PORT: libc::c_int = 2;
+    let rule = [access, u64::from(port)];
+    let (set, kind) = (set.as_raw_fd(), LANDLOCK_RULE_NET_PORT);
+    // SAFETY: the struct is these two 64-bit words and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, set, kind, rule.as_ptr(), 0) }).map(drop)
+}
+
+/// landlock_restrict_self(2): from here on, for us and all that we start. Needs no_new_privs or CAP_SYS_ADMIN.
+pub fn landlock_restrict_self(set: BorrowedFd<'_>) -> Res<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, set.as_raw_fd(), 0) }).map(drop)
 }
 
 /// pidfd_getfd(2): a descriptor of another process, by its number there.

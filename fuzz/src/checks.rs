@@ -86,6 +86,8 @@ pub fn host(choice: u8) -> Host {
         selinux: choice & 32 != 0,
         resctrl: (choice & 8 == 0).then(|| "/sys/fs/resctrl".into()),
         initial_userns: choice & 64 == 0,
+        binary: stockade::host::Binary::File { uid: 0, mode: 0o755 },
+        landlock: 7,
         cgroup,
         ids: Ids {
             block: privileged.then_some(Range { start: 589_824, count: 65_536 }),

@@ -170,6 +170,7 @@ fn confined(entry: &stockade::state::Entry) {
         cgroup: None,
         init_cgroup: None,
         scope: None,
+        exposed: None,
         privileged: true,
         preserve_fds: 0,
     };

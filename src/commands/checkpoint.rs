@@ -342,7 +342,8 @@ pub fn restore(global: &Global, args: Restore) -> Result<i32> {
     let made = (|| {
         take_ids(&bundle, &policy, &mut host, &entry, images.ids)?;
         let options = Options { id: args.id.clone(), cgroup_parent: store.cgroup_parent(), ..Options::default() };
-        let plan = plan::plan(&bundle, &policy, &host, &options)?;
+        let mut plan = plan::plan(&bundle, &policy, &host, &options)?;
+        plan.findings.extend(decided::without_landlock(&plan, &policy)?);
         let annotations = state::annotations(&bundle);
         let hooked = std::cell::Cell::new(false);
         let setting = Setting {

@@ -6,14 +6,14 @@ use crate::cgroup;
 use crate::cli::{Exec, Global};
 use crate::console::{self, Relay, Signals};
 use crate::error::{Context, Error, Result};
-use crate::host::{Host, read_small};
+use crate::host::{Binary, Host, read_small};
 use crate::join::Target;
 use crate::launch::{self, Built, Setting};
-use crate::plan::Listener;
 use crate::plan::exec::{self, Confinement, Request};
+use crate::plan::{self, Listener};
 use crate::policy::Above;
 use crate::state::{CgroupRecord, State, Status, Store};
-use crate::sys;
+use crate::{own, sys};
 use oci_spec::runtime::Process;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -39,15 +39,20 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         }
         other => return Err(Error::new("exec", id.as_str(), format!("cannot exec in a {} container", other.word()))),
     }
+    let confinement = entry.confinement()?;
+    let host = Host::read()?;
+    let exposed = plan::own::exposed_to_map(&confinement.uids, &host);
+    if let Some(reason) = exposed.as_deref().filter(|_| host.binary != Binary::Sealed) {
+        drop(entry);
+        match own::start_over(reason)? {}
+    }
     let stopped = || Error::new("exec", id.as_str(), "cannot exec in a stopped container");
     let pidfd = state.init.open().ok_or_else(stopped)?;
-    let confinement = entry.confinement()?;
     let (process, user) = process(&args, command, &confinement)?;
     let terminal = process.terminal() == Some(true);
     check_terminal(args.console_socket.as_deref(), terminal, !args.detach)?;
     let signals = if args.detach { None } else { Some(Signals::collect()?) };
 
-    let host = Host::read()?;
     let record = entry.intent()?.and_then(|i| i.cgroup);
     let place = Place::find(record.as_ref(), &args.cgroup, &state, host.privileged())?;
     let request = Request {
@@ -58,6 +63,7 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         cgroup: place.cgroup,
         init_cgroup: place.init,
         scope: place.scope,
+        exposed,
         privileged: host.privileged(),
         preserve_fds: args.preserve_fds,
     };

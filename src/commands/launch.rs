@@ -12,7 +12,7 @@ use crate::policy::Policy;
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
-use crate::{handover, hooks, sys};
+use crate::{handover, hooks, own, sys};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,6 +39,8 @@ pub struct Request {
     pub bundle: Bundle,
     /// The policy.
     pub policy: Policy,
+    /// The facts of this machine.
+    pub host: Host,
     /// Who waits.
     pub mode: Mode,
     /// Where the pid goes.
@@ -85,10 +87,15 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         return Err(Error::new("config.json", "process", "missing: there is nothing to run")
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
     }
+    let policy = Policy::choose(global.policy.as_deref())?;
+    let mut host = global.host()?;
+    host.look_at(&bundle);
+    own::secure(plan::own::exposed(&bundle, &policy, &host), host.binary)?;
     let secrets = secrets::read_all(&args.secret)?;
     let request = Request {
         bundle,
-        policy: Policy::choose(global.policy.as_deref())?,
+        policy,
+        host,
         id: args.id,
         entry: None,
         mode,
@@ -112,15 +119,13 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
     check_descriptors(request.preserve_fds.saturating_add(request.listen_fds))?;
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
-    let mut host = global.host()?;
-    host.look_at(&request.bundle);
     let store = Store::open(global.root.as_deref())?;
     let entry = match request.entry.take() {
         Some(entry) => entry,
         None => store.create(&request.id)?,
     };
     let secrets = std::mem::take(&mut request.secrets);
-    let (plan, mut built) = match prepare(&request, secrets, &mut host, &store, &entry, signals.as_ref()) {
+    let (plan, mut built) = match prepare(&mut request, secrets, &store, &entry, signals.as_ref()) {
         Ok(done) => done,
         Err(e) => {
             undo(&entry);
@@ -229,14 +234,14 @@ pub fn take_ids(bundle: &Bundle, policy: &Policy, host: &mut Host, entry: &Entry
 }
 
 fn prepare(
-    request: &Request,
+    request: &mut Request,
     secrets: Vec<Secret>,
-    host: &mut Host,
     store: &Store,
     entry: &Entry,
     signals: Option<&Signals>,
 ) -> Result<(Plan, Built)> {
-    take_ids(&request.bundle, &request.policy, host, entry, None)?;
+    take_ids(&request.bundle, &request.policy, &mut request.host, entry, None)?;
+    let host = &request.host;
     let foreground = matches!(request.mode, Mode::Foreground { keep: false });
     let options = Options {
         id: request.id.clone(),

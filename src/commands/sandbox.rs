@@ -9,11 +9,13 @@ use super::spec;
 use crate::bundle::Bundle;
 use crate::cli::{Global, Sandbox};
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 use crate::plan::Options;
 use crate::plan::mounts::normal;
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
+use crate::{own, plan};
 use nix::unistd::{geteuid, isatty};
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -72,12 +74,16 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
         crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
     }
+    let host = global.host()?;
+    if !args.explain {
+        own::secure(plan::own::exposed_to_invented(&host), host.binary)?;
+    }
     // Before anything is made; a file that is missing is known at once.
     let secrets = secrets::read_all(&args.secret)?;
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create_named("sandbox-")?;
     let id = entry.id.clone();
-    let outcome = within(global, &args, policy, terminal, secrets, &store, entry);
+    let outcome = within(global, &args, (policy, host), terminal, secrets, &store, entry);
     // Whatever happened in between, nothing of it stays; after a launch that went well it is gone already.
     if let Ok(left) = store.entry(&id) {
         left.lock()?;
@@ -90,7 +96,7 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
 fn within(
     global: &Global,
     args: &Sandbox,
-    policy: Policy,
+    (policy, mut host): (Policy, Host),
     terminal: bool,
     secrets: Vec<Secret>,
     store: &Store,
@@ -115,11 +121,13 @@ fn within(
         let options = Options { id, secrets: secrets.iter().map(Secret::file).collect(), ..Options::default() };
         return show::explained(global, &bundle, &policy, options, args.json);
     }
+    host.look_at(&bundle);
     let request = Request {
         id,
         entry: Some(entry),
         bundle,
         policy,
+        host,
         mode: Mode::Foreground { keep: false },
         pid_file: None,
         console_socket: None,

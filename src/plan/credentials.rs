@@ -4,6 +4,7 @@
 //! allow nothing of ours but execve, write and exit_group. Without it (an explicit wish) a filter can be installed only
 //! with CAP_SYS_ADMIN, so that capability is carried up to the filter and dropped by a last capset(2).
 
+use super::landlock::Landlock;
 use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step};
 use crate::error::{Error, Result};
 use crate::policy::{Above, Policy, Profile};
@@ -273,6 +274,8 @@ pub struct Tail {
     pub no_new_privs: bool,
     /// The filters.
     pub filters: Vec<Filter>,
+    /// The Landlock domain.
+    pub landlock: Option<Landlock>,
     /// startContainer hooks.
     pub start_hooks: Vec<Hook>,
     /// How many descriptors above 2 are handed on.
@@ -283,7 +286,7 @@ pub struct Tail {
 
 /// Lays one of the two legal tails.
 pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
-    let Tail { setgroups, caps, no_new_privs, filters, start_hooks, preserve_fds, listen_fds } = tail;
+    let Tail { setgroups, caps, no_new_privs, filters, landlock, start_hooks, preserve_fds, listen_fds } = tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
@@ -300,6 +303,8 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     }
 
     steps.push(Step::CloseFds { preserve: preserve_fds, listen: listen_fds });
+    // With the rights of whoever builds the container: it opens every tree, and without no_new_privs it takes SYS_ADMIN.
+    steps.extend(landlock.map(|landlock| Step::Landlock { landlock }));
     steps.push(Step::Bounding { keep: caps.bounding, keep_names: names(caps.bounding) });
     let mut seen = HashSet::new();
     let groups = user.additional_gids().iter().flatten().copied().filter(|g| seen.insert(*g)).collect();

@@ -5,6 +5,7 @@
 //! than init could ever have are a wish above the ceiling, judged by the policy that the container was made under.
 
 use super::credentials::{self, bits_of, names};
+use super::landlock::Landlock;
 use super::process::{Rules, Shape};
 use super::step::SockFilter;
 use super::{Caps, Filter, IdMap, Listener, Ns, Plan, Step, finding};
@@ -56,6 +57,9 @@ pub struct Confinement {
     pub no_new_privs: bool,
     /// The filters.
     pub filters: Vec<Recorded>,
+    /// The Landlock domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<Landlock>,
 }
 
 /// A filter, as it is remembered: the program in hexadecimal, eight bytes an instruction.
@@ -132,6 +136,8 @@ pub struct Request {
     pub init_cgroup: Option<String>,
     /// The scope of systemd, where only systemd may move processes there, and the path below it.
     pub scope: Option<(Scope, String)>,
+    /// Why the runtime must be a sealed copy of itself.
+    pub exposed: Option<String>,
     /// Whether the runtime may raise rlimits.
     pub privileged: bool,
     /// How many descriptors above 2 are handed on.
@@ -157,7 +163,8 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     // The bridge does that before it is inside.
     let shaping = Shape { oom_score_adj: None, ..shape.clone() }.steps(true);
 
-    let mut steps = shaping.before;
+    let mut steps: Vec<Step> = request.exposed.map(|why| Step::OwnBinary { why }).into_iter().collect();
+    steps.extend(shaping.before);
     let enter = |cgroup: Option<String>| Step::Enter {
         namespaces: confinement.namespaces.clone(),
         cgroup,
@@ -208,6 +215,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         caps,
         no_new_privs,
         filters,
+        landlock: confinement.landlock.clone(),
         start_hooks: Vec::new(),
         preserve_fds: request.preserve_fds,
         listen_fds: 0,

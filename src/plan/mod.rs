@@ -8,11 +8,13 @@ pub mod credentials;
 pub mod exec;
 pub mod explain;
 pub mod ids;
+pub mod landlock;
 pub mod lent;
 pub mod limits;
 pub mod mounts;
 pub mod namespaces;
 pub mod options;
+pub mod own;
 pub mod process;
 pub mod reach;
 pub mod resources;
@@ -258,7 +260,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
             "LISTEN_PID names this very process: a service manager activates the container with its sockets",
         );
     }
-    let mut steps = vec![Step::Record];
+    let mut steps: Vec<Step> = own::step(&draft).into_iter().collect();
+    steps.push(Step::Record);
     steps.extend(view.sources);
     let mut properties = limits.properties();
     properties.extend(unit::properties(&mut draft)?);
@@ -359,6 +362,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         steps.push(Step::Loopback);
     }
     steps.extend(shaping.inside);
+    let before_pivot = [Moment::Prestart, Moment::CreateRuntime, Moment::CreateContainer];
+    let mounts_more = before_pivot.into_iter().any(|m| !of(m).is_empty());
+    let landlock = landlock::decide(&mut draft, &steps, mounts_more)?;
     let confinement = exec::Confinement {
         policy: policy.name.clone(),
         namespaces: Ns::ALL.into_iter().filter(|n| draft.ns.is_own(*n)).collect(),
@@ -377,12 +383,14 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         unknown_fields: policy.unknown_fields,
         no_new_privs,
         filters: filters.iter().map(exec::Recorded::from).collect(),
+        landlock: landlock.clone(),
     };
     let tail = credentials::Tail {
         setgroups: ids.setgroups,
         caps,
         no_new_privs,
         filters,
+        landlock,
         start_hooks: of(Moment::StartContainer),
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,

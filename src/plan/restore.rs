@@ -8,7 +8,7 @@
 use super::mounts::ROOTFS;
 use super::{Caps, Ns, Plan, Source, Step};
 use crate::error::{Error, Result};
-use crate::policy::{Above, Policy};
+use crate::policy::{Above, Finding, Lack, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,19 @@ pub fn allowed(policy: &Policy) -> Result<()> {
         "images are code with rights of its own: who wrote them decides what runs",
     )
     .hint("an operator who vouches for them allows it with the policy key restore, in a file given to --policy"))
+}
+
+/// Processes that criu makes again are in no Landlock domain, whatever they were in.
+pub fn without_landlock(plan: &Plan, policy: &Policy) -> Result<Option<Finding>> {
+    if plan.confinement.landlock.is_none() {
+        return Ok(None);
+    }
+    let why = "criu restores no Landlock domain; only what is executed by exec later gets one";
+    if policy.landlock.level == Lack::Hard {
+        return Err(Error::new(format!("policy {}", policy.name), "landlock.level", format!("hard: {why}"))
+            .hint("an operator goes on without it by the policy key landlock.level, in a file given to --policy"));
+    }
+    Ok(Some(super::finding("landlock", "mounts", "silent", "not held by Landlock", why)))
 }
 
 /// What cannot be made again, and what stands in for each external mount.

@@ -7,6 +7,7 @@
 use crate::cgroup::device;
 use crate::cgroup::systemd;
 use crate::host::Range;
+use crate::plan::landlock::Landlock;
 use crate::plan::process::{IoPriority, MemoryPolicy, Personality, Scheduler};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
@@ -398,6 +399,8 @@ pub enum Actor {
 #[expect(missing_docs, reason = "the comment of a variant says what its fields are")]
 pub enum Step {
     // ---- parent, before the clone
+    /// Execute a sealed copy of the runtime's own binary.
+    OwnBinary { why: String },
     /// Write the intent record.
     Record,
     /// Copy a mount of the host into a slot, detached.
@@ -534,6 +537,8 @@ pub enum Step {
     Ids { uid: u32, gid: u32, groups: Vec<u32>, setgroups: bool, keep_caps: bool },
     /// The workload's capability sets.
     Capabilities { caps: Caps, names: Vec<String> },
+    /// A Landlock domain.
+    Landlock { landlock: Landlock },
     /// no_new_privs.
     NoNewPrivs,
     /// The working directory.
@@ -572,7 +577,8 @@ impl Step {
     /// Who does it.
     pub fn actor(&self) -> Actor {
         match self {
-            Step::Record
+            Step::OwnBinary { .. }
+            | Step::Record
             | Step::CloneSource { .. }
             | Step::Overlay { slot: Some(_), .. }
             | Step::MakeCgroup { .. }
@@ -612,6 +618,7 @@ impl Step {
     /// The step's name, as errors and `explain` use it: the word of the kernel or of the specification.
     pub fn name(&self) -> &'static str {
         match self {
+            Step::OwnBinary { .. } => "own binary",
             Step::Record => "record",
             Step::CloneSource { .. } => "open_tree",
             Step::Overlay { .. } => "overlay",
@@ -667,6 +674,7 @@ impl Step {
             Step::Bounding { .. } => "bounding set",
             Step::Ids { .. } => "ids",
             Step::Capabilities { .. } => "capabilities",
+            Step::Landlock { .. } => "landlock",
             Step::NoNewPrivs => "no_new_privs",
             Step::Chdir { .. } => "cwd",
             Step::FindProgram { .. } => "exec",
@@ -687,6 +695,7 @@ impl Step {
             w => format!(" ({w})"),
         };
         match self {
+            Step::OwnBinary { why } => format!("a sealed copy in memory: {why}"),
             Step::Record => "intent: id, cgroup, host ids, boot".into(),
             Step::CloneSource { path, recursive, attr, slot } => {
                 format!(
@@ -873,6 +882,7 @@ impl Step {
                 format!("uid {uid}, gid {gid}, groups {}", list(&groups))
             }
             Step::Capabilities { names, .. } => list(names),
+            Step::Landlock { landlock } => landlock.words(),
             Step::NoNewPrivs => "set".into(),
             Step::Chdir { path } => path.display().to_string(),
             Step::FindProgram { program } => program.clone(),
@@ -891,6 +901,10 @@ impl Step {
     /// Why the step is done, and the attack that it answers.
     pub fn why(&self) -> (&'static str, &'static str) {
         match self {
+            Step::OwnBinary { .. } => (
+                "what the container sees of the runtime is not the host's file",
+                "the runtime overwritten through /proc/self/exe (CVE-2019-5736)",
+            ),
             Step::Record => {
                 ("delete --force can clean up from it alone", "a runtime that was killed leaves things behind")
             }
@@ -1043,6 +1057,10 @@ impl Step {
             Step::Capabilities { .. } => {
                 ("only what the workload needs; never inheritable", "inheritable sets (CVE-2022-29162)")
             }
+            Step::Landlock { .. } => (
+                "a second lock beside the flags of the mounts, which no capability opens",
+                "a read-only mount made writable again; what lies outside of the root, reached by /proc/self/exe or a descriptor",
+            ),
             Step::NoNewPrivs => ("execve can only lose privileges", "setuid binaries in the image"),
             Step::Chdir { .. } => {
                 ("as the workload's user, inside the new root", "a cwd outside the root (CVE-2024-21626)")

@@ -110,6 +110,8 @@ pub struct Policy {
     pub io_priority: Above,
     /// Labels of AppArmor and SELinux.
     pub lsm: Lsm,
+    /// A Landlock domain, derived from the mounts.
+    pub landlock: Landlock,
     /// Properties of the container's systemd unit that an annotation may set (`org.systemd.property.NAME`).
     pub unit_properties: Vec<String>,
     /// Annotations that other runtimes obey, and stockade does not: whoever wrote them counts on what does not happen.
@@ -293,6 +295,34 @@ pub enum Unenforced {
     Refuse,
     /// It goes on without the limit, and a finding is recorded.
     Finding,
+}
+
+/// Rules for Landlock.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Landlock {
+    /// What is done where the kernel cannot hold all of it.
+    pub level: Lack,
+    /// The TCP ports that the workload may bind; absent or null: any.
+    #[serde(default)]
+    pub tcp_bind: Option<Vec<u16>>,
+    /// The TCP ports that the workload may connect to; absent or null: any.
+    #[serde(default)]
+    pub tcp_connect: Option<Vec<u16>>,
+}
+
+/// What is done where the kernel lacks a protection, whole or in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lack {
+    /// The protection is not asked for.
+    Off,
+    /// What the kernel has is used, and a finding says what it lacks.
+    Besteffort,
+    /// The same, with a finding only if it lacks all of it.
+    Soft,
+    /// The launch is refused if it lacks any of it.
+    Hard,
 }
 
 /// Limits for a config that sets none. Absent: none.

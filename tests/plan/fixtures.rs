@@ -6,7 +6,7 @@ use stockade::bundle;
 pub use stockade::bundle::Bundle;
 use stockade::error::Result;
 pub use stockade::host::Host;
-pub use stockade::host::{Cgroup, Ids, Range};
+pub use stockade::host::{Binary, Cgroup, Ids, Range};
 pub use stockade::plan::{self, Options, Plan};
 pub use stockade::policy::Policy;
 
@@ -66,8 +66,10 @@ pub fn v2() -> Host {
         apparmor: true,
         confined: None,
         selinux: true,
+        landlock: 6,
         resctrl: Some("/sys/fs/resctrl".into()),
         initial_userns: true,
+        binary: Binary::File { uid: 0, mode: 0o755 },
         cgroup: Cgroup {
             disabled: false,
             mount: Some("/sys/fs/cgroup".into()),

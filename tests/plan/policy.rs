@@ -580,6 +580,33 @@ fn rules() -> Vec<Rule> {
             then: |r| has(r, &["io priority: IOPRIO_CLASS_RT 7"]),
         },
         Rule {
+            key: "landlock.level",
+            config: silent(),
+            host: || Host { landlock: 2, ..v2() },
+            strict: |r| {
+                has(r, &["landlock: read everywhere inside; execute in /; write in /dev"])
+                    && has(r, &["finding landlock mounts", "not held: truncate(2)", "ioctl(2)"])
+            },
+            loosened: json!({ "landlock": { "level": "off" } }),
+            then: |r| r.is_ok() && !has(r, &["landlock"]),
+        },
+        Rule {
+            key: "landlock.tcpBind",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["landlock: "]) && !has(r, &["landlock: ", "TCP"]),
+            loosened: json!({ "landlock": { "tcpBind": [80, 443] } }),
+            then: |r| has(r, &["landlock: ", "; bind TCP port 80 443"]) && !has(r, &["connect to"]),
+        },
+        Rule {
+            key: "landlock.tcpConnect",
+            config: silent(),
+            host: v2,
+            strict: |r| has(r, &["landlock: "]) && !has(r, &["landlock: ", "TCP"]),
+            loosened: json!({ "landlock": { "tcpConnect": [] } }),
+            then: |r| has(r, &["landlock: ", "; connect to no TCP port"]),
+        },
+        Rule {
             key: "lsm.unconfined",
             config: usual(json!({ "process": { "apparmorProfile": "unconfined" } })),
             host: v2,

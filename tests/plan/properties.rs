@@ -425,9 +425,11 @@ pub fn check(config: &Value, policy: &Policy, host: &Host, plan: &Plan) {
     let rungs = ["record", "clone", "dieWithParent", "go", "awaitGo", "newSession", "pivot", "closeFds", "exec"];
     let places: Vec<usize> = rungs.iter().map(|r| the(r)).collect();
     assert!(places.is_sorted(), "{rungs:?} at {places:?}");
-    assert_eq!((places[0], places[8]), (0, kinds.len() - 1), "record first, exec last");
+    let copied = usize::from(find("ownBinary") == Some(0));
+    assert_eq!(find("ownBinary").is_some(), copied == 1, "the copy of the binary before all else");
+    assert_eq!((places[0], places[8]), (copied, kinds.len() - 1), "record first, exec last");
 
-    // Nothing is mounted after the pivot, nor after Landlock, which is to come.
+    // Nothing is mounted after the pivot, nor after Landlock.
     for mark in ["pivot", "landlock"] {
         if let Some(mark) = find(mark) {
             assert!(!kinds[mark..].iter().any(|k| MOUNTING.contains(k)), "a mount after: {kinds:?}");
@@ -526,14 +528,16 @@ fn tail(kinds: &[&str], steps: &[Value]) {
     let nnp = tail.contains(&"noNewPrivs");
     let filters = tail.iter().filter(|k| **k == "seccomp").count();
     let carried = !nnp && filters > 0;
-    let mut legal = vec!["closeFds", "bounding", "ids", "capabilities"];
+    let mut legal = vec!["closeFds"];
+    if tail.contains(&"landlock") {
+        legal.push("landlock");
+    }
+    legal.extend(["bounding", "ids", "capabilities"]);
     if nnp {
         legal.push("noNewPrivs");
     }
-    for optional in ["umask", "landlock"] {
-        if tail.contains(&optional) {
-            legal.push(optional);
-        }
+    if tail.contains(&"umask") {
+        legal.push("umask");
     }
     legal.extend(["chdir", "findProgram", "ready", "gate"]);
     if tail.contains(&"containerHooks") {

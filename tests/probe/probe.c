@@ -7,7 +7,7 @@
  *                                             program and writes it; prints what it saw, a line each, "OWNED" at the worst
  *
  * NUMBER may be i386:N (by int 0x80) or x32:N. ARG is a number; str=TEXT, a pointer to it; buf, a pointer to zeroes;
- * open=PATH, a descriptor; child, the pid of a child. Each call is made by a process of its own, because some of them
+ * words=A,B,..., a pointer to these, of 64 bits each; open=PATH, a descriptor; child, the pid of a child. Each call is made by a process of its own, because some of them
  * change the caller. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -43,6 +43,14 @@ static long argument(char *word, int position)
         return (long)(word + 4);
     if (strcmp(word, "buf") == 0)
         return (long)zeroes[position % 4];
+    if (strncmp(word, "words=", 6) == 0) {
+        static unsigned long long all[6][8];
+        unsigned long long *to = all[position % 6];
+        int n = 0;
+        for (char *at = word + 6; *at && n < 8; at += *at == ',')
+            to[n++] = strtoull(at, &at, 0);
+        return (long)to;
+    }
     if (strcmp(word, "child") == 0)
         return paused_child();
     if (strncmp(word, "open=", 5) == 0)
