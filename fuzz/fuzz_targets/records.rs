@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     // Of this process alone; the driver removes what is left.
     static ROOT: LazyLock<PathBuf> =
         LazyLock::new(|| PathBuf::from(format!("/dev/shm/stockade-fuzz-{}", std::process::id())));
-    stockade_fuzz::records(&ROOT, data);
+    let _ = stockade_fuzz::records(&ROOT, data);
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {

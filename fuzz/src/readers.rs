@@ -1,13 +1,16 @@
 //! What must hold of the readers of files that somebody else may have written or torn: the image's passwd and group, and
 //! the records of a container.
 
-use super::checks::{host, one_line};
+use super::checks::{host, one_line, policy};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
+use stockade::bundle::Bundle;
 use stockade::init::users;
-use stockade::plan::exec::{self, Request};
-use stockade::plan::{Step, explain};
+use stockade::plan::exec::{self, Confinement, Request};
+use stockade::plan::{Options, Plan, Step, explain};
+use stockade::policy::Above;
 use stockade::state::{State, Status, Store};
 
 // ---------------------------------------------------------------- passwd and group
@@ -94,13 +97,14 @@ fn account(text: &str, passwd: &str, group: &str) -> Option<(u32, u32, Vec<u32>)
 const FILES: [&str; 4] = ["state.json", "intent.json", "confinement.json", "failure"];
 
 /// A container's records as bytes: each is read whole or not at all, one stands in for another, and what an exec makes of
-/// them is never less confined than they say. `root` is a directory to work in.
-pub fn records(root: &Path, data: &[u8]) {
+/// them is never less confined than they say. `root` is a directory to work in. Tells whether an exec could be planned.
+pub fn records(root: &Path, data: &[u8]) -> bool {
     let dir = root.join("box");
     fs::create_dir_all(&dir).expect("a directory");
     let mut parts = data.splitn(FILES.len(), |b| *b == 0);
     for file in FILES {
         match parts.next().filter(|bytes| !bytes.is_empty()) {
+            Some(bytes) if file == "confinement.json" => fs::write(dir.join(file), of_today(bytes)).expect("a file"),
             Some(bytes) => fs::write(dir.join(file), bytes).expect("a file"),
             None => drop(fs::remove_file(dir.join(file))),
         }
@@ -132,10 +136,36 @@ pub fn records(root: &Path, data: &[u8]) {
     }
     let _ = entry.cgroup().map_err(|e| one_line(&e));
     let _ = entry.failure().map(|e| one_line(&e));
-    confined(&entry);
     if let Some(state) = state {
         whole_or_absent(&entry, &dir, &state);
     }
+    confined(&entry)
+}
+
+/// A recorded confinement with the fields that it lacks: one that was recorded before a field was there would be refused
+/// for that alone, and say nothing more.
+fn of_today(bytes: &[u8]) -> Vec<u8> {
+    static TODAY: OnceLock<Value> = OnceLock::new();
+    fn fill(value: &mut Value, from: &Value) {
+        if let (Value::Object(map), Value::Object(from)) = (value, from) {
+            for (key, more) in from {
+                fill(map.entry(key).or_insert_with(|| more.clone()), more);
+            }
+        }
+    }
+    let Some(mut value) = serde_json::from_slice::<Value>(bytes).ok().filter(|v| v.get("filters").is_some()) else {
+        return bytes.to_vec();
+    };
+    let today = TODAY.get_or_init(|| {
+        let config = br#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"}}"#;
+        let (spec, unknown) = stockade::bundle::parse(config).expect("a config");
+        let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
+        let options = Options { id: "box".into(), ..Options::default() };
+        let plan = stockade::plan::plan(&bundle, policy(true), &host(0), &options).expect("a plan");
+        serde_json::to_value(&plan.confinement).expect("JSON")
+    });
+    fill(&mut value, today);
+    value.to_string().into_bytes()
 }
 
 fn text(value: &impl serde::Serialize) -> String {
@@ -155,45 +185,63 @@ fn whole_or_absent(entry: &stockade::state::Entry, dir: &Path, state: &State) {
     }
 }
 
-/// The ladder of an exec after the recorded confinement.
-fn confined(entry: &stockade::state::Entry) {
+/// The ladder of an exec after the recorded confinement, of one that asks for nothing and of one that wants all.
+fn confined(entry: &stockade::state::Entry) -> bool {
     let confinement = match entry.confinement() {
         Ok(confinement) => confinement,
-        Err(e) => return one_line(&e),
+        Err(e) => {
+            one_line(&e);
+            return false;
+        }
     };
-    let filters = confinement.filters.len();
-    let request = Request {
-        id: "box".into(),
-        process: confinement.process.clone(),
-        user: None,
-        more: u64::MAX,
-        cgroup: None,
-        init_cgroup: None,
-        scope: None,
-        exposed: None,
-        privileged: true,
-        preserve_fds: 0,
-    };
-    let plan = match exec::plan(&confinement, request) {
-        Ok(plan) => plan,
-        Err(e) => return one_line(&e),
-    };
+    let filters: Vec<Value> = confinement.filters.iter().filter_map(|f| serde_json::to_value(f).ok()).collect();
+    let whole = filters.iter().all(|f| {
+        let program = f["program"].as_str().unwrap_or_default();
+        !program.is_empty() && program.len().is_multiple_of(16) && program.chars().all(|c| c.is_ascii_hexdigit())
+    });
+    let mut planned = false;
+    for more in [0, u64::MAX] {
+        let request = Request {
+            id: "box".into(),
+            process: confinement.process.clone(),
+            user: None,
+            more,
+            cgroup: None,
+            init_cgroup: None,
+            scope: None,
+            exposed: None,
+            privileged: true,
+            preserve_fds: 0,
+        };
+        match exec::plan(&confinement, request) {
+            Ok(plan) => {
+                assert!(whole, "a damaged filter lets a process in");
+                entered(&plan, &confinement);
+                planned = true;
+            }
+            Err(e) => one_line(&e),
+        }
+    }
+    planned
+}
+
+fn entered(plan: &Plan, confinement: &Confinement) {
     let count = |is: fn(&Step) -> bool| plan.steps.iter().filter(|s| is(s)).count();
     assert_eq!(count(|s| matches!(s, Step::Exec { .. })), 1);
     assert!(matches!(plan.steps.last(), Some(Step::Exec { .. })), "something comes after the exec");
-    assert_eq!(count(|s| matches!(s, Step::Seccomp { .. })), filters, "a filter is lost");
+    assert_eq!(count(|s| matches!(s, Step::Seccomp { .. })), confinement.filters.len(), "a filter is lost");
     if confinement.no_new_privs {
         assert_eq!(count(|s| matches!(s, Step::NoNewPrivs)), 1, "no_new_privs is lost");
     }
     for step in &plan.steps {
         match step {
             Step::Enter { namespaces, .. } => assert_eq!(namespaces, &confinement.namespaces),
-            Step::Bounding { keep, .. } if !matches!(confinement.above, stockade::policy::Above::Allow) => {
+            Step::Bounding { keep, .. } if confinement.above != Above::Allow => {
                 assert_eq!(keep & !confinement.caps.bounding, 0, "a capability that init never had");
             }
             _ => {}
         }
     }
-    let shown = explain::text(&plan, &host(0));
+    let shown = explain::text(plan, &host(0));
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "explain prints control characters");
 }

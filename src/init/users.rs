@@ -116,7 +116,7 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nbroken\n5:x:7:7::/:\n:x:8:8::/:\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n\
         minus:x:4294967295:0::/:\nplus:x:+3:0::/:\n";
-    const GROUP: &str = "root:x:0:5\nstaff:x:50:ann,bob\nann:x:1001:ann\nbroken:x:\nmany:x:60:bob,ann\n";
+    const GROUP: &str = "root:x:0:\nstaff:x:50:ann,bob\nann:x:1001:ann\nbroken:x:\nmany:x:60:bob,ann,5\n";
 
     fn user(uid: u32, gid: u32, groups: &[u32]) -> User {
         User { uid, gid, groups: groups.to_vec() }
