@@ -100,33 +100,39 @@ pub fn host(choice: u8) -> Host {
     }
 }
 
-/// `strict` or `oci`.
-pub fn policy(strict: bool) -> &'static Policy {
-    static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();
-    let load = |name| Policy::load(name).expect("a shipped policy");
-    &POLICIES.get_or_init(|| [load("oci"), load("strict")])[usize::from(strict)]
+/// A policy that ships.
+pub fn policy(name: &str) -> &'static Policy {
+    const NAMES: [&str; 3] = ["strict", "engine", "oci"];
+    static POLICIES: OnceLock<[Policy; 3]> = OnceLock::new();
+    let at = NAMES.iter().position(|n| *n == name).expect("one of these");
+    &POLICIES.get_or_init(|| NAMES.map(|name| Policy::load(name).expect("a shipped policy")))[at]
 }
 
-/// Plans a config on a host under a policy, both by choice, and checks the plan.
+/// Plans a config on a host under a policy, or two of them, all by choice, and checks the plans.
 pub fn planned(choice: u8, spec: Spec, unknown: Unknown) {
-    let strict = choice & 128 == 0;
     let host = host(choice);
-    let policy = policy(strict);
     let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
     let options = Options { id: "box".into(), ..Options::default() };
-    match plan::plan(&bundle, policy, &host, &options) {
-        Ok(plan) => {
-            check(&plan);
-            if strict {
-                check_strict(&plan, &host);
+    let names: &[&str] = if choice & 128 == 0 { &["strict"] } else { &["oci", "engine"] };
+    for name in names {
+        let plan = match plan::plan(&bundle, policy(name), &host, &options) {
+            Ok(plan) => plan,
+            Err(e) => {
+                one_line(&e);
+                continue;
             }
-            // Explaining costs more than planning: for some it must do.
-            if plan.steps.len() % 4 == 0 {
-                let text = plan::explain::text(&plan, &host);
-                assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "explain prints control characters");
-            }
+        };
+        check(&plan);
+        match *name {
+            "strict" => check_strict(&plan, &host),
+            "engine" => check_engine(&plan),
+            _ => {}
         }
-        Err(e) => one_line(&e),
+        // Explaining costs more than planning: for some it must do.
+        if plan.steps.len() % 4 == 0 {
+            let text = plan::explain::text(&plan, &host);
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "explain prints control characters");
+        }
     }
 }
 
@@ -247,6 +253,24 @@ fn check_strict(plan: &Plan, host: &Host) {
                 let usual = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
                 assert!(nodes.iter().all(|n| usual.contains(&(n.major, n.minor))), "a device of the host");
             }
+            _ => {}
+        }
+    }
+}
+
+/// What engine promises whatever the config says.
+fn check_engine(plan: &Plan) {
+    assert!(!places(plan, |s| matches!(s, Step::NoNewPrivs)).is_empty(), "no no_new_privs");
+    assert!(!places(plan, |s| matches!(s, Step::Seccomp { .. })).is_empty(), "no filter");
+    // Strict's, and IPC_LOCK.
+    let ceiling: u64 = [0, 1, 3, 4, 5, 6, 7, 8, 10, 14, 18].iter().map(|n| 1u64 << n).sum();
+    for step in plan.steps.iter().flat_map(both) {
+        match step {
+            Step::Capabilities { caps, .. } => {
+                let all = caps.bounding | caps.effective | caps.permitted | caps.inheritable | caps.ambient;
+                assert_eq!(all & !ceiling, 0, "a capability above the ceiling");
+            }
+            Step::Bounding { keep, .. } => assert_eq!(keep & !ceiling, 0, "a bounding set above the ceiling"),
             _ => {}
         }
     }

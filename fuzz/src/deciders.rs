@@ -313,7 +313,12 @@ pub fn maps(data: &[u8]) {
     let wishes = [asked(false), asked(true)];
     let strict = choice & 128 == 0;
     let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
-    let plan = match plan::plan(&bundle, policy(strict), &host, &Options { id: "box".into(), ..Options::default() }) {
+    let plan = match plan::plan(
+        &bundle,
+        policy(if strict { "strict" } else { "oci" }),
+        &host,
+        &Options { id: "box".into(), ..Options::default() },
+    ) {
         Ok(plan) => plan,
         Err(e) => return one_line(&e),
     };

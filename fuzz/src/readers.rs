@@ -161,7 +161,7 @@ fn of_today(bytes: &[u8]) -> Vec<u8> {
         let (spec, unknown) = stockade::bundle::parse(config).expect("a config");
         let bundle = Bundle { dir: "/bundle".into(), rootfs: "/bundle/rootfs".into(), spec, unknown };
         let options = Options { id: "box".into(), ..Options::default() };
-        let plan = stockade::plan::plan(&bundle, policy(true), &host(0), &options).expect("a plan");
+        let plan = stockade::plan::plan(&bundle, policy("strict"), &host(0), &options).expect("a plan");
         serde_json::to_value(&plan.confinement).expect("JSON")
     });
     fill(&mut value, today);
