@@ -5,6 +5,9 @@
 //! `cargo test --test bad_input -- --nocapture` prints every message: read them as the user who gets them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../fuzz/src/audits.rs"]
+#[allow(missing_docs)]
+mod audits;
 #[path = "../fuzz/src/checks.rs"]
 #[allow(missing_docs)]
 mod checks;
@@ -498,6 +501,11 @@ fn seeds(target: &str, check: impl Fn(&[u8])) {
         eprintln!("{target}: {}", seed.path().display());
         check(&fs::read(seed.path()).unwrap());
     }
+}
+
+#[test]
+fn the_seeds_of_audit_hold() {
+    seeds("audit", audits::audited);
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! half of the mutations are made on the parsed value: a leaf becomes an awkward one, an element is doubled or dropped,
 //! a part of the document moves elsewhere. The other half are libFuzzer's own.
 
+mod audits;
 mod checks;
 mod deciders;
 mod readers;
 
+pub use audits::audited;
 pub use checks::{compiled, one_line, parsed, planned};
 pub use deciders::{devices, maps, options};
 pub use readers::{accounts, records};
