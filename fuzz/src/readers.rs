@@ -37,7 +37,10 @@ pub fn accounts(data: &[u8]) {
 /// The plain reading: uid, gid, the other groups.
 fn account(text: &str, passwd: &str, group: &str) -> Option<(u32, u32, Vec<u32>)> {
     fn table(text: &str) -> Vec<Vec<&str>> {
-        text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).split(':').collect()).collect()
+        // The last line ends without a newline, and a return at its end is a part of it.
+        let (lines, last) = text.rsplit_once('\n').unwrap_or(("", text));
+        let lines = lines.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        lines.chain([last]).map(|line| line.split(':').collect()).collect()
     }
     fn number(text: &str) -> Option<u32> {
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_digit()) {
