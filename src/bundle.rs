@@ -15,6 +15,8 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
+/// The usual name of a bundle's configuration.
+pub const CONFIG: &str = "config.json";
 /// A config.json above this size is refused (the largest that engines write are some 100 kB).
 const MAX_CONFIG: u64 = 16 << 20;
 /// More mounts than this in one bundle are a mistake or an attack (the kernel's own limit, fs.mount-max, is 100,000).
@@ -51,9 +53,14 @@ pub struct Unknown {
 impl Bundle {
     /// Reads `DIR/config.json` and finds the root file system.
     pub fn load(dir: &Path) -> Result<Bundle> {
+        Self::load_as(dir, Path::new(CONFIG))
+    }
+
+    /// The same with a configuration of another name.
+    pub fn load_as(dir: &Path, config: &Path) -> Result<Bundle> {
         let shown = dir.display().to_string();
         let dir = dir.canonicalize().at("bundle", &shown)?;
-        let bytes = read_config(&dir)?;
+        let bytes = read_bounded(&dir.join(config))?;
         let (spec, unknown) = parse(&bytes)?;
         let rootfs = find_rootfs(&dir, &spec)?;
         Ok(Bundle { dir, rootfs, spec, unknown })
@@ -72,7 +79,7 @@ impl Bundle {
 
 /// The text of `DIR/config.json`.
 pub fn read_config(dir: &Path) -> Result<Vec<u8>> {
-    read_bounded(&dir.join("config.json"))
+    read_bounded(&dir.join(CONFIG))
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {

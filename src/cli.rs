@@ -175,6 +175,9 @@ pub struct Launch {
     /// The bundle: a directory with a config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// The name of its configuration, relative to the bundle
+    #[arg(short = 'f', long, value_name = "FILE", default_value = crate::bundle::CONFIG)]
+    pub config: PathBuf,
     /// Write the pid of the container's process to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
@@ -187,7 +190,7 @@ pub struct Launch {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// chroot instead of pivot_root: refused, a root that can be left is none
+    /// chroot instead of pivot_root, where the policy allows a root that can be left
     #[arg(long)]
     pub no_pivot: bool,
     /// Give it a secret: what FILE (or stdin, as -) has, at /run/secrets/NAME for the workload's user alone, in memory
@@ -316,6 +319,9 @@ pub struct Delete {
     /// Kill it first if it runs; succeed if it does not exist; clear what a killed runtime left
     #[arg(short, long)]
     pub force: bool,
+    /// ID is a regular expression: delete all containers whose id has a part that matches
+    #[arg(long)]
+    pub regex: bool,
 }
 
 /// List containers
@@ -561,6 +567,9 @@ pub struct Explain {
     /// The bundle
     #[arg(value_name = "BUNDLE", default_value = ".")]
     pub bundle: PathBuf,
+    /// The name of its configuration, relative to the bundle
+    #[arg(short = 'f', long, value_name = "FILE", default_value = crate::bundle::CONFIG)]
+    pub config: PathBuf,
     /// As JSON
     #[arg(long)]
     pub json: bool,

@@ -7,7 +7,7 @@
 
 use crate::console::Signals;
 use crate::error::{Context, Error, Result};
-use crate::plan::{Hook, Moment};
+use crate::plan::{Filter, Hook, Moment};
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,21 +23,33 @@ const SHOWN: usize = 4096;
 
 /// Runs hooks one after another; the first that fails ends it, and so does a signal that is to end us.
 pub fn run(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, signals))
+    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, signals, &[]))
+}
+
+/// The same inside the container, each under the workload's filters: the program may be the image's.
+pub fn run_inside(moment: Moment, hooks: &[Hook], state: &[u8], filters: &[&Filter]) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, None, filters))
 }
 
 /// Runs all of them: one that fails is a warning, and the others are not to blame.
 pub fn run_all(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) {
     for (n, hook) in hooks.iter().enumerate() {
-        if let Err(e) = numbered(moment, n, hook, state, signals) {
+        if let Err(e) = numbered(moment, n, hook, state, signals, &[]) {
             crate::log::warning(&e.to_string());
         }
     }
 }
 
 /// One hook; an error says which of the list it was, in runc's words.
-fn numbered(moment: Moment, n: usize, hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
-    one(hook, state, signals).map_err(|e| {
+fn numbered(
+    moment: Moment,
+    n: usize,
+    hook: &Hook,
+    state: &[u8],
+    signals: Option<&Signals>,
+    filters: &[&Filter],
+) -> Result<()> {
+    one(hook, state, signals, filters).map_err(|e| {
         let which = format!("error running {} hook #{n}", moment.name());
         Error { why: if e.why.is_empty() { which } else { format!("{which}: {}", e.why) }, ..e }
     })
@@ -78,7 +90,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
+fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>, filters: &[&Filter]) -> Result<()> {
     let subject = hook.path.display().to_string();
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -95,6 +107,9 @@ fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>) -> Result<()> {
     stdin.write_all(state).and_then(|()| stdin.rewind()).at("hooks", &subject)?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     sys::die_with_us(&mut command);
+    for filter in filters {
+        sys::filter_command(&mut command, filter.program.clone(), filter.flags);
+    }
     let mut child = command.spawn().at("hooks", &subject)?;
     let end_at = hook.timeout.map(|s| Instant::now() + Duration::from_secs(s.unsigned_abs()));
     let mut said = Said::new(child.stderr.take());

@@ -13,15 +13,16 @@ mod secrets;
 pub mod users;
 
 use crate::error::{Context, Error, Result, printable};
-use crate::plan::{Actor, Attr, Plan, Step, attr};
+use crate::plan::{Actor, Attr, Moment, Plan, Step, attr};
 use crate::policy::Finding;
 use crate::pty::{self, Pty};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, sys};
+use crate::{hooks, mount, mountinfo, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, Statfs, statfs};
 use nix::unistd::{
     AccessFlags, Gid, Uid, chdir, faccessat, fchdir, pivot_root, read, setgroups, sethostname, setresgid, setresuid,
     setsid, write,
@@ -68,6 +69,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         found: None,
         ready: None,
         filtered: false,
+        early_cwd: false,
     };
     let plan = child.own.plan;
     for step in plan.steps.iter().filter(|s| s.actor() == Actor::Child) {
@@ -94,6 +96,8 @@ struct Child<'a> {
     ready: Option<Prepared>,
     /// A filter is in force: only the calls that every profile allows from here on.
     filtered: bool,
+    /// The working directory was entered before the ids changed.
+    early_cwd: bool,
 }
 
 /// All that the execve needs, allocated before the first filter.
@@ -174,6 +178,10 @@ impl Child<'_> {
                 sys::set_parent_death_signal(nix::libc::SIGKILL).at(name, "")
             }
             Step::AwaitGo => self.await_go(),
+            Step::AwaitHooks => {
+                self.own.channel.send(Tag::Built, &[], &[])?;
+                self.own.channel.expect(Tag::Hooked).map(drop)
+            }
             Step::TimeOffsets { offsets } => process::time_offsets(offsets, step),
             Step::UnshareCgroup => {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at(name, "cgroup namespace")
@@ -237,7 +245,17 @@ impl Child<'_> {
                 );
                 // The container is built without a mask; what a hook makes is not for everybody to write.
                 let mask = umask(Mode::from_bits_truncate(0o022));
-                let done = hooks::run(*moment, list, &state, None);
+                let done = if *moment == Moment::StartContainer {
+                    let filters = self.own.plan.steps.iter().filter_map(|s| match s {
+                        Step::Seccomp { filter } if !self.filtered => Some(filter),
+                        _ => None,
+                    });
+                    hooks::run_inside(*moment, list, &state, &filters.collect::<Vec<_>>())
+                } else {
+                    // As other runtimes do: the hook stands in the root that it changes.
+                    let root = self.root()?;
+                    fchdir(root).at("hooks", "the root").and_then(|()| hooks::run(*moment, list, &state, None))
+                };
                 umask(mask);
                 done
             }
@@ -249,6 +267,7 @@ impl Child<'_> {
             }
             Step::NoUserNamespaces => self.sysctl("user.max_user_namespaces", "0"),
             Step::Pivot { propagation } => self.pivot(*propagation),
+            Step::MoveRoot { propagation } => self.move_root(*propagation),
             Step::Hostname { name: host } => sethostname(host).at(name, host),
             Step::Domainname { name: domain } => sys::set_domainname(domain).at(name, domain),
             Step::Loopback => sys::loopback_up().at(name, "lo"),
@@ -317,12 +336,24 @@ impl Child<'_> {
                 self.landlock(landlock, handed_on.unwrap_or(0))
             }
             Step::NoNewPrivs => sys::set_no_new_privs().at(name, ""),
+            Step::MakeCwd { path } => {
+                // Where it cannot be made, the chdir says so.
+                let _ = mount::make_dir(self.root()?, path, true);
+                Ok(())
+            }
+            Step::ChdirEarly { path } => {
+                self.early_cwd = chdir(path).is_ok();
+                Ok(())
+            }
             Step::Chdir { path } => {
                 let subject = path.display().to_string();
-                chdir(path).at(name, &subject).map_err(|e| match e.errno() {
-                    Some(Errno::ENOENT) => e.hint("make it in the rootfs"),
-                    _ => e,
-                })?;
+                match chdir(path) {
+                    Err(Errno::EACCES) if self.early_cwd => {}
+                    done => done.at(name, &subject).map_err(|e| match e.errno() {
+                        Some(Errno::ENOENT) => e.hint("make it in the rootfs"),
+                        _ => e,
+                    })?,
+                }
                 // Outside of the root getcwd answers "(unreachable)..." (CVE-2024-21626).
                 let inside = sys::cwd_is_inside().at(name, &subject)?;
                 if inside { Ok(()) } else { Err(Error::new(name, subject, "leads out of the root")) }
@@ -454,6 +485,11 @@ impl Child<'_> {
         // The same directory twice: the old root ends up below the new one, and is let go at once.
         pivot_root(".", ".").at("pivot_root", ".")?;
         umount2(".", MntFlags::MNT_DETACH).at("pivot_root", "old root")?;
+        self.arrived(&root, propagation)
+    }
+
+    /// In the new root.
+    fn arrived(&mut self, root: &OwnedFd, propagation: u64) -> Result<()> {
         chdir("/").at("pivot_root", "/")?;
         if propagation != 0 {
             let change = sys::MountAttr { propagation, ..sys::MountAttr::default() };
@@ -462,6 +498,35 @@ impl Child<'_> {
         self.own.slots.clear();
         umask(Mode::from_bits_truncate(0o022));
         Ok(())
+    }
+
+    /// For roots that pivot_root(2) refuses. What a chroot hides can be found again, so first goes what would be worth most:
+    /// every procfs and sysfs of the host, which no mask of the container covers.
+    fn move_root(&mut self, propagation: u64) -> Result<()> {
+        let root = self.root.take().ok_or_else(|| Error::new("chroot", "plan", "moves without a root"))?;
+        self.procfs = None;
+        let mounts = mountinfo::of("self")?;
+        fchdir(&root).at("chroot", "new root")?;
+        // The new root lies over "/", where paths of the old one do not meet it, or where the hooks look for it.
+        let own = nix::unistd::getcwd().at("chroot", "new root")?;
+        let over = own == Path::new("/");
+        let of_kernel = |m: &&mountinfo::Mount| matches!(m.fstype.as_str(), "proc" | "sysfs");
+        let hosts = || mounts.iter().filter(|m| over || !m.point.starts_with(&own)).filter(of_kernel);
+        // Later ones lie on or below earlier ones.
+        for mount in hosts().rev() {
+            let _ = umount2(&mount.point, MntFlags::MNT_DETACH);
+        }
+        let kernels = |fs: Statfs| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&fs.filesystem_type());
+        if let Some(mount) = hosts().find(|m| statfs(&m.point).is_ok_and(kernels)) {
+            return Err(Error::new("chroot", mount.point.display().to_string(), "the host's, and cannot be unmounted")
+                .hint("in a user namespace the host's mounts are locked: --no-pivot needs the host's ids"));
+        }
+        if !over {
+            let top = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("chroot", "/")?;
+            mount::attach(&root, &top).at("chroot", "move to /")?;
+        }
+        nix::unistd::chroot(".").at("chroot", ".")?;
+        self.arrived(&root, propagation)
     }
 
     /// Closes what the caller of stockade left open, now and not at the execve: until then a cwd or a program named

@@ -226,6 +226,9 @@ struct Parent {
     net_devices: Option<netdev::Moved>,
     findings: Vec<Finding>,
     intent: Option<Intent>,
+    console: Option<OwnedFd>,
+    /// The child has said that the container is built, and waits for its hooks.
+    built: bool,
 }
 
 /// The child, once it is there.
@@ -258,12 +261,13 @@ impl Parent {
             }
         }
         let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
-        match self.await_ready(&child, setting.signals) {
-            Ok(console) => Ok(Built {
+        let hooked = if self.built { child.channel.send(Tag::Hooked, &[], &[]) } else { Ok(()) };
+        match hooked.and_then(|()| self.await_child(&child, setting.signals, Tag::Ready)) {
+            Ok(()) => Ok(Built {
                 pid: child.pid,
                 pidfd: child.pidfd,
                 channel: child.channel,
-                console,
+                console: self.console.take(),
                 findings: std::mem::take(&mut self.findings),
                 intent: self.intent.take(),
                 net_devices: self.net_devices.take(),
@@ -382,7 +386,9 @@ impl Parent {
                 devices.iter().try_for_each(|(name, inside)| moved.take(name, inside))
             }
             Step::Hooks { moment, hooks: list } => {
-                setting.hooked.set(true);
+                if !std::mem::replace(&mut self.built, true) {
+                    self.await_child(child, setting.signals, Tag::Built)?;
+                }
                 hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), setting.signals)
             }
             Step::Go => {
@@ -611,16 +617,15 @@ impl Parent {
         }
     }
 
-    /// Takes the console and waits until the child has built everything.
-    fn await_ready(&mut self, child: &Child, signals: Option<&Signals>) -> Result<Option<OwnedFd>> {
-        let mut console = None;
+    /// Waits until the child has come so far; the master of its console and its findings come along.
+    fn await_child(&mut self, child: &Child, signals: Option<&Signals>, awaited: Tag) -> Result<()> {
         loop {
             match child.channel.receive_unless(signals)? {
-                Some(m) if m.tag == Tag::Console => console = m.fds.into_iter().next(),
-                Some(m) if m.tag == Tag::Ready => {
+                Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
+                Some(m) if m.tag == awaited => {
                     let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
                     self.findings.extend(found);
-                    return Ok(console);
+                    return Ok(());
                 }
                 Some(m) if m.tag == Tag::Failed => {
                     let mut e = crate::sync::failure(&m.payload);
@@ -633,7 +638,9 @@ impl Parent {
                     }
                     return Err(e);
                 }
-                Some(m) => return Err(Error::new("sync", format!("{:?}", m.tag), "came where Ready was due")),
+                Some(m) => {
+                    return Err(Error::new("sync", format!("{:?}", m.tag), format!("came where {awaited:?} was due")));
+                }
                 None => return Err(crate::sync::gone()),
             }
         }

@@ -41,7 +41,11 @@ pub fn deliver(listener: &Listener, owner: &Owner<'_>, number: i32, state: &Valu
     if !listener.metadata.is_empty() {
         message["metadata"] = listener.metadata.clone().into();
     }
-    handover::send(field, &listener.host_path(), message.to_string().as_bytes(), fd.as_fd())
+    // runc's words, by which its callers know it.
+    handover::send(field, &listener.host_path(), message.to_string().as_bytes(), fd.as_fd()).map_err(|e| {
+        let why = format!("failed to connect with seccomp agent{}{}", if e.why.is_empty() { "" } else { ": " }, e.why);
+        e.why(why)
+    })
 }
 
 /// Takes the descriptor once it is one: until then the number is free in the child, and nothing else can get it.

@@ -175,6 +175,20 @@ pub fn locked_hint(e: Error, attr: &Attr) -> Error {
     }
 }
 
+/// Changes what is named on a mount that is there, and nothing else.
+pub fn change(mount: BorrowedFd<'_>, attr: &Attr) -> Res<()> {
+    if attr.set_below | attr.clear_below != 0 {
+        let deep = MountAttr { set: attr.set_below, clear: attr.clear_below, ..MountAttr::default() };
+        sys::mount_setattr(mount, true, deep)?;
+    }
+    let (set, clear) = attr.top();
+    if attr.propagation_below && attr.propagation != 0 {
+        sys::mount_setattr(mount, true, MountAttr { propagation: attr.propagation, ..MountAttr::default() })?;
+    }
+    let propagation = if attr.propagation_below { 0 } else { attr.propagation };
+    sys::mount_setattr(mount, false, MountAttr { set, clear, propagation, idmap: None })
+}
+
 /// Gives a mount that nobody sees yet its flags. The copy of a shared mount would be its peer, so private is the default.
 pub fn apply(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Res<()> {
     let propagation = if attr.propagation == 0 { attr::MS_PRIVATE } else { attr.propagation };

@@ -36,11 +36,16 @@ pub enum Tag {
     Failed = 7,
     /// The bridge of an exec: the child is inside; the payload is its pid, and its pidfd comes along.
     Entered = 8,
+    /// Child: the container is built, and its hooks may run.
+    Built = 9,
+    /// Parent: they have run.
+    Hooked = 10,
 }
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        [Tag::Go, Tag::Console, Tag::Ready, Tag::Commit, Tag::Committed, Tag::Start, Tag::Failed, Tag::Entered]
+        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Ready, Start};
+        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }

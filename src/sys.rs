@@ -273,6 +273,14 @@ pub fn die_with_us(command: &mut std::process::Command) {
     unsafe { command.pre_exec(own) };
 }
 
+/// Puts a program that we start under a filter of its own, last before its execve.
+pub fn filter_command(command: &mut std::process::Command, program: Vec<libc::sock_filter>, flags: u64) {
+    use std::os::unix::process::CommandExt;
+    let install = move || Ok(seccomp_install(&program, flags)?);
+    // SAFETY: between fork and exec only seccomp is called: no allocation, no lock.
+    unsafe { command.pre_exec(install) };
+}
+
 /// SIGCHLD at its default: a caller that ignores it hands that on, and then the kernel reaps our children unasked and
 /// keeps their status (wait(2)).
 pub fn keep_children() -> Res<()> {

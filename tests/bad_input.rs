@@ -777,7 +777,9 @@ fn process() -> Vec<Case> {
         case("cwd empty", &["process.cwd", "empty"], |i| i.set("process.cwd", json!(""))),
         case("cwd relative", &["process.cwd", "tmp", "absolute"], |i| i.set("process.cwd", json!("tmp")))
             .mend(|i| i.set("process.cwd", json!("/tmp"))),
-        case("cwd not there", &["cwd", "/nope", "ENOENT", "rootfs"], |i| i.set("process.cwd", json!("/nope"))),
+        case("cwd below a file", &["cwd", "/etc/passwd/x", "ENOTDIR"], |i| {
+            i.set("process.cwd", json!("/etc/passwd/x"));
+        }),
         case("cwd a file", &["cwd", "/etc/passwd", "ENOTDIR"], |i| i.set("process.cwd", json!("/etc/passwd"))),
         case("cwd in a loop", &["cwd", "/loop", "ELOOP"], |i| {
             i.link("loop", "loop");
@@ -909,7 +911,9 @@ fn mounts() -> Vec<Case> {
             let long = format!("size={}", "9".repeat(300_000));
             mount(i, "/mnt", "tmpfs", "tmpfs", &[&long]);
         }),
-        case("remount", &["mounts[0].options[0]", "remount"], |i| mount(i, "/mnt", "tmpfs", "tmpfs", &["remount"])),
+        case("remount of the root", &["mounts[0].destination", "root.readonly"], |i| {
+            mount(i, "/", "tmpfs", "tmpfs", &["remount"]);
+        }),
         case("shared with the host", &["mounts[0].options[1]", "rshared", "propagation"], |i| {
             mount(i, "/mnt", "bind", "rootfs/etc", &["bind", "rshared"]);
         }),
@@ -1416,7 +1420,7 @@ fn command_line() -> Vec<Case> {
         case("descriptors that are not open", &["--preserve-fds", "900", "not open"], |i| {
             i.say(&["run", "--preserve-fds", "900", "--bundle", "DIR", "box"]);
         }),
-        case("no pivot", &["--no-pivot", "refused"], |i| i.say(&["run", "--no-pivot", "--bundle", "DIR", "box"])),
+        case("no pivot", &["--no-pivot", "noPivot"], |i| i.say(&["run", "--no-pivot", "--bundle", "DIR", "box"])),
         case("a pid file nowhere", &["--pid-file", "nope/pid", "ENOENT"], |i| {
             i.say(&["run", "--pid-file", "DIR/nope/pid", "--bundle", "DIR", "box"]);
         }),

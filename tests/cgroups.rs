@@ -667,6 +667,27 @@ fn an_update_of_device_rules_leaves_no_moment_without_rules() {
     wait_for("an open where all is allowed", || fs::read_to_string(shm("bad")).is_ok_and(|t| t.contains("open")));
 }
 
+#[test]
+fn a_cgroup_that_is_frozen_takes_nobody_in() {
+    let test = "a_cgroup_that_is_frozen_takes_nobody_in";
+    need_root!(test);
+    let (top, below) = (name("frozen"), format!("{}/below", name("frozen")));
+    if fs::create_dir(at(&top)).is_err() {
+        return skip(test, "no cgroup can be made at the top");
+    }
+    fs::write(at(&top).join("cgroup.freeze"), "1").unwrap();
+    // A process that was cloned into it would never run, and `run` would wait for it for ever.
+    for path in [&top, &below] {
+        let bundle = bundle(&["true"], path, false);
+        let e = failed(&bundle.run());
+        assert!(e.contains("container's cgroup unexpectedly frozen") && e.contains(path.as_str()), "{e}");
+        assert!(at(&top).exists() && !at(&below).exists(), "it is as it was");
+    }
+    fs::write(at(&top).join("cgroup.freeze"), "0").unwrap();
+    ok(&bundle(&["true"], &below, false).run());
+    fs::remove_dir(at(&top)).unwrap();
+}
+
 // --------------------------------------------------------------------------------------------------- as people say them
 
 #[test]

@@ -59,6 +59,55 @@ fn a_hook_that_fails_before_the_start_ends_in_the_poststop_hooks() {
 }
 
 #[test]
+fn a_hook_inside_stands_in_the_root_and_then_under_the_filter() {
+    need_root!("a_hook_inside_stands_in_the_root_and_then_under_the_filter");
+    let mut bundle = Bundle::usual(&["cat", "/by-hook"]).policy("oci");
+    // createContainer: the host's program, the container's mounts, the root that it may change.
+    bundle.config["root"]["readonly"] = false.into();
+    bundle.config["hooks"]["createContainer"] = json!([hook("echo made > ./by-hook")]);
+    assert_eq!(ok(&bundle.run()), "made\n");
+    // startContainer: maybe the image's program, so it gets what the workload gets.
+    let made = |filtered: bool| {
+        let mut bundle = Bundle::usual(&["true"]).policy("oci");
+        bundle.config["root"]["readonly"] = false.into();
+        bundle.config["hooks"]["startContainer"] =
+            json!([{ "path": "/bin/busybox", "args": ["mkdir", "/made"], "env": [] }]);
+        if filtered {
+            let denied = json!({ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO" });
+            bundle.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied] });
+        }
+        let out = bundle.run();
+        assert_eq!(out.status.success(), !filtered, "{}", text(&out.stderr));
+        (text(&out.stderr), bundle.rootfs().join("made").exists())
+    };
+    let (e, there) = made(true);
+    assert!(!there && e.contains("startContainer hook #0") && e.contains("not permitted"), "{e}");
+    assert!(made(false).1, "the control");
+}
+
+#[test]
+fn what_a_hook_of_the_host_mounts_in_the_built_container_stays() {
+    need_root!("what_a_hook_of_the_host_mounts_in_the_built_container_stays");
+    // As hooks that bring devices and libraries do: into the mount namespace by pid, at the path of the rootfs.
+    for moment in ["prestart", "createRuntime"] {
+        let mut bundle =
+            Bundle::usual(&["sh", "-c", "cat /lent/letter; touch /lent/x 2>&1; touch /x 2>&1; true"]).policy("oci");
+        bundle.config["root"]["readonly"] = true.into();
+        std::fs::write(bundle.path().join("letter"), "from the host\n").unwrap();
+        let (dir, rootfs) = (bundle.path().display().to_string(), bundle.rootfs().display().to_string());
+        let script = format!(
+            "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); test -e /proc/$pid/root{rootfs}/proc/uptime || exit 7; \
+             nsenter -t $pid -m sh -c 'mkdir -p {rootfs}/lent && mount --bind {dir} {rootfs}/lent'"
+        );
+        bundle.config["hooks"][moment] = json!([hook(&script)]);
+        let said = ok(&bundle.run());
+        assert!(said.starts_with("from the host\n"), "{moment}: {said}");
+        // The root becomes read-only after them, and what they mounted is theirs.
+        assert!(said.contains("touch: /x: Read-only file system") && !said.contains("/lent/x:"), "{moment}: {said}");
+    }
+}
+
+#[test]
 fn a_launch_that_fails_before_any_hook_runs_none() {
     need_root!("a_launch_that_fails_before_any_hook_runs_none");
     let mut bundle = staying();

@@ -175,12 +175,10 @@ fn words_of_the_file_system_itself_reach_it_and_mean_nothing_for_a_bind() {
     add(&mut bundle, tmpfs("/mnt", &["size=1k", "nonsense=1"]));
     let err = failed(&bundle.run());
     assert!(err.contains("tmpfs on /mnt") && err.contains("Unknown parameter 'nonsense'"), "{err}");
-    for word in ["remount", "move"] {
-        let mut bundle = plain("true");
-        add(&mut bundle, tmpfs("/mnt", &["ro", word]));
-        let err = failed(&bundle.run());
-        assert!(err.contains("mounts[7].options[1]") && err.contains("changes a mount and makes none"), "{err}");
-    }
+    let mut bundle = plain("true");
+    add(&mut bundle, tmpfs("/mnt", &["ro", "move"]));
+    let err = failed(&bundle.run());
+    assert!(err.contains("mounts[7].options[1]") && err.contains("moves a mount and makes none"), "{err}");
 }
 
 #[test]
@@ -266,6 +264,42 @@ fn a_flag_of_the_host_is_lifted_only_where_the_policy_and_the_kernel_allow_it() 
 }
 
 // --- destinations and sources --------------------------------------------------------------------------------------------
+
+#[test]
+fn remount_changes_the_flags_that_it_names_on_the_mount_that_is_there() {
+    need_root!("remount_changes_the_flags_that_it_names_on_the_mount_that_is_there");
+    let script = "grep -E ' /(v|b) ' /proc/self/mountinfo; touch /v/x 2>&1; touch /b/x 2>&1; true";
+    let with = |policy: &str, options: &[&str], target: &str| {
+        let mut bundle = plain(script).policy(policy);
+        let volume = bundle.path().join("volume");
+        std::fs::create_dir(&volume).unwrap();
+        std::fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        add(&mut bundle, tmpfs("/v", &["nosuid", "nodev"]));
+        add(&mut bundle, bind(&volume.display().to_string(), "/b", &["bind", "ro"]));
+        add(&mut bundle, json!({ "destination": target, "options": options }));
+        bundle.run()
+    };
+    let said = ok(&with("oci", &["remount", "ro", "noexec"], "/v"));
+    assert!(Seen::at(&said, "/v").has("ro,nosuid,nodev,noexec"), "{said}");
+    assert!(said.contains("/v/x: Read-only file system"), "{said}");
+    let said = ok(&with("oci", &["bind", "remount", "rw"], "/b"));
+    assert!(Seen::at(&said, "/b").has("rw") && !said.contains("/b/x"), "{said}");
+    // Under strict it adds and lifts nothing.
+    let said = ok(&with("strict", &["remount", "ro"], "/v"));
+    assert!(Seen::at(&said, "/v").has("ro"), "{said}");
+    let said = ok(&with("strict", &["remount", "rw"], "/b"));
+    assert!(Seen::at(&said, "/b").has("ro") && said.contains("/b/x: Read-only"), "{said}");
+    for (options, target, words) in [
+        (&["remount", "size=1m"][..], "/v", "size"),
+        (&["remount", "ro"][..], "/", "the root file system"),
+        (&["remount", "ro"][..], "/none", "ENOENT"),
+        (&["remount", "ro"][..], "/etc", "nothing is mounted there"),
+        (&["remount", "tmpcopyup"][..], "/v", "tmpcopyup"),
+    ] {
+        let e = failed(&with("oci", options, target));
+        assert!(e.contains(words), "{e}");
+    }
+}
 
 #[test]
 fn destinations_are_looked_up_in_the_root_in_order_and_made_where_they_are_missing() {

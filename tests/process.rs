@@ -62,6 +62,30 @@ fn both(bundle: &mut Bundle, look: impl FnOnce(&Bundle)) -> String {
 }
 
 #[test]
+fn a_cwd_is_made_where_it_is_missing_and_its_user_need_not_walk_there() {
+    need_root!("a_cwd_is_made_where_it_is_missing_and_its_user_need_not_walk_there");
+    let mut bundle = Bundle::usual(&["sh", "-c", "pwd; stat -c '%a %u' ."]).policy("oci");
+    bundle.config["process"]["cwd"] = "/srv/app/deep".into();
+    assert_eq!(ok(&bundle.run()), "/srv/app/deep\n755 0\n");
+    // A link of the image leads nowhere else.
+    std::os::unix::fs::symlink("/tmp", bundle.rootfs().join("out")).unwrap();
+    bundle.config["process"]["cwd"] = "/out/inside".into();
+    ok(&bundle.run());
+    assert!(bundle.rootfs().join("tmp/inside").exists() && !std::path::Path::new("/tmp/inside").exists());
+    // Only root may enter, and the user is another one: the directory is where it was put.
+    let home = bundle.rootfs().join("home");
+    std::fs::create_dir_all(home.join("work")).unwrap();
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    bundle.config["process"]["cwd"] = "/home/work".into();
+    bundle.config["process"]["user"] = serde_json::json!({ "uid": 1000, "gid": 1000 });
+    bundle.config["process"]["args"] =
+        serde_json::json!(["/bin/busybox", "sh", "-c", "/bin/busybox readlink /proc/self/cwd; cd /home/work"]);
+    let out = bundle.run();
+    assert!(text(&out.stderr).contains("can't cd"), "the user may not go there by itself: {}", text(&out.stderr));
+    assert_eq!(text(&out.stdout), "/home/work\n");
+}
+
+#[test]
 fn scheduler_of_every_policy() {
     need_root!("scheduler_of_every_policy");
     for (scheduler, expected) in [

@@ -232,7 +232,79 @@ fn spellings_of_go_and_of_getopt_mean_the_same() {
     silent(&on(&bundle, "delete -f box"));
     silent(&on(&bundle, "delete -f=true box"));
     assert!(failed(&on(&bundle, "delete -f=false box")).contains("does not exist"));
-    assert!(failed(&on(&bundle, "run --no-pivot -b {} box")).contains("--no-pivot: refused"));
+}
+
+#[test]
+fn a_configuration_of_another_name_is_the_bundles() {
+    need_root!("a_configuration_of_another_name_is_the_bundles");
+    let mut bundle = Bundle::usual(&["echo", "the usual one"]).policy("oci");
+    bundle.write();
+    bundle.config["process"]["args"] = json!(["echo", "the other one"]);
+    std::fs::write(bundle.path().join("other.json"), bundle.config.to_string()).unwrap();
+    for (line, says) in [
+        ("run -b {} box", "the usual one"),
+        ("run -b {} --config other.json box", "the other one"),
+        ("run --config={}/other.json -b {} box", "the other one"),
+        ("run -f other.json -b {} box", "the other one"),
+        ("explain -f other.json {}", "echo the other one"),
+    ] {
+        assert!(ok(&on(&bundle, line)).contains(says), "{line}");
+    }
+    assert!(failed(&on(&bundle, "run --config none.json -b {} box")).contains("none.json"));
+}
+
+#[test]
+fn no_pivot_is_the_policys_to_allow_and_hides_the_hosts_procfs() {
+    need_root!("no_pivot_is_the_policys_to_allow_and_hides_the_hosts_procfs");
+    let script = "cat /proc/1/comm; mount -t proc none /mnt 2>&1; ls /mnt /.. | tr '\\n' ' '";
+    for user in [false, true] {
+        let mut bundle = Bundle::usual(&["sh", "-c", script]).policy("oci");
+        bundle.config["process"]["capabilities"] = json!({});
+        if user {
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+            let maps = json!([{ "containerID": 0, "hostID": 3_000_000, "size": 65536 }]);
+            bundle.config["linux"]["uidMappings"] = maps.clone();
+            bundle.config["linux"]["gidMappings"] = maps;
+        }
+        bundle.write();
+        let out = on(&bundle, "run --no-pivot -b {} box");
+        if user {
+            // The host's mounts are locked there, and stay visible: not with this flag.
+            let e = failed(&out);
+            assert!(e.contains("chroot") && e.contains("--no-pivot needs the host's ids"), "{e}");
+            continue;
+        }
+        let said = ok(&out);
+        assert!(said.starts_with("sh") && said.contains("denied") && !said.contains("sysrq-trigger"), "{said}");
+        let there = ok(&on(&bundle, "run -b {} box"));
+        assert_eq!(there, said, "it sees the same with and without");
+    }
+    let strict = Bundle::silent(&["true"]);
+    strict.write();
+    let e = failed(&on(&strict, "run --no-pivot -b {} box"));
+    assert!(e.contains("--no-pivot") && e.contains("policy key noPivot"), "{e}");
+    // An operator's file loosens it, and what cannot be done safely is still refused.
+    let loose = Bundle::silent(&["true"]).operator(json!({ "extends": "strict", "noPivot": "allow" }));
+    loose.write();
+    let e = failed(&on(&loose, "run --no-pivot -b {} box"));
+    assert!(e.contains("--no-pivot needs the host's ids"), "{e}");
+}
+
+#[test]
+fn delete_takes_a_regular_expression() {
+    need_root!("delete_takes_a_regular_expression");
+    let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    bundle.write();
+    for id in ["web-1", "web-2", "db"] {
+        silent(&on(&bundle, &format!("create -b {{}} {id}")));
+    }
+    assert!(failed(&on(&bundle, "delete -f --regex [")).contains("--regex"));
+    silent(&on(&bundle, "delete -f --regex ^web-."));
+    assert_eq!(ok(&on(&bundle, "list -q")), "db\n");
+    // Without a match nothing happens; without the flag it is an id.
+    silent(&on(&bundle, "delete -f --regex ^web-."));
+    assert!(failed(&on(&bundle, "delete ^web-.")).contains("ID"));
+    silent(&on(&bundle, "delete -f db"));
 }
 
 /// What engines read as failure is any byte on stderr, and Podman parses the whole log.

@@ -45,6 +45,13 @@ pub fn mend(bytes: &[u8], process: &str) -> Option<Mended> {
             mended = true;
         }
     }
+    // Everybody takes a process without a user for root's.
+    if let Some(process) = config.pointer_mut(process).and_then(Value::as_object_mut)
+        && !process.contains_key("user")
+    {
+        process.insert("user".into(), serde_json::json!({ "uid": 0, "gid": 0 }));
+        mended = true;
+    }
     if let Some(rdt) = config.pointer_mut("/linux/intelRdt").and_then(Value::as_object_mut) {
         for (theirs, ours) in RDT {
             if let Some(value) = rdt.remove(theirs) {
@@ -64,6 +71,14 @@ mod tests {
         format!(
             r#"{{"ociVersion":"1.0.2","process":{{"cwd":"/","args":["x"],"user":{{}}{process}}},"linux":{{{linux}}}}}"#
         )
+    }
+
+    #[test]
+    fn a_process_without_a_user_is_roots() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","args":["x"]}}"#;
+        let (spec, _) = parse(text.as_bytes()).unwrap();
+        let user = spec.process().as_ref().unwrap().user().clone();
+        assert_eq!((user.uid(), user.gid()), (0, 0));
     }
 
     #[test]

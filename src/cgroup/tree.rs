@@ -100,9 +100,18 @@ fn refuse_used(dir: BorrowedFd<'_>, path: &str, claim: &Claim) -> Result<()> {
 /// The same before the launch has made anything, so that what cleans up after it never has such a cgroup on its list.
 pub fn check_unused(mount: &Path, path: &str, claim: &Claim) -> Result<()> {
     match Group::open(mount, path)? {
-        Some(group) => refuse_used(group.fd(), path, claim),
+        Some(group) => refuse_used(group.fd(), path, claim).and_then(|()| refuse_frozen(group.fd(), path)),
         None => Ok(()),
     }
+}
+
+/// A process that is cloned into a frozen cgroup never runs, and who waits for it does so for ever.
+fn refuse_frozen(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    if super::read_file(dir, "cgroup.events").is_ok_and(|text| text.contains("frozen 1")) {
+        return Err(Error::new("cgroup", path, "container's cgroup unexpectedly frozen")
+            .hint("it, or one above it, is paused: write 0 to its cgroup.freeze"));
+    }
+    Ok(())
 }
 
 /// Whether `create` failed because the cgroup belongs to others.
@@ -152,6 +161,12 @@ fn try_create(mount: &Path, path: &str, controllers: &[String], counted: &[Strin
         }
         if !fresh {
             refuse_used(dir.as_fd(), &here, claim)?;
+        }
+        if let Err(e) = refuse_frozen(dir.as_fd(), &here) {
+            if fresh {
+                rmdir(mount, &here)?;
+            }
+            return Err(e);
         }
         match mark(dir.as_fd(), claim.text().as_bytes()) {
             Err(Errno::EEXIST) => {

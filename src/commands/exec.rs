@@ -284,7 +284,7 @@ fn below(asked: &[String]) -> Result<String> {
         .hint("give the path alone"));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(Error::new("--cgroup", path.as_str(), "bad sub cgroup path: it must not lead up"));
+        return Err(Error::new("--cgroup", path.as_str(), "bad sub cgroup path: .. is not a sub cgroup path"));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     Ok(parts.iter().map(|part| format!("/{part}")).collect())

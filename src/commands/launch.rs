@@ -51,6 +51,8 @@ pub struct Request {
     pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// chroot instead of pivot_root.
+    pub no_pivot: bool,
     /// Descriptors for the workload.
     pub preserve_fds: u32,
     /// Sockets before those, which a service manager activates the workload with.
@@ -74,15 +76,7 @@ pub fn create(global: &Global, args: Create) -> Result<i32> {
 
 fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
     state::check_id(&args.id)?;
-    if args.no_pivot {
-        return Err(Error::new(
-            "--no-pivot",
-            "",
-            "refused: a chroot can be left, and the host's tree would stay mounted below it",
-        )
-        .hint("put the bundle on a file system other than the initramfs"));
-    }
-    let bundle = Bundle::load(&args.bundle)?;
+    let bundle = Bundle::load_as(&args.bundle, &args.config)?;
     if mode != Mode::Create && bundle.spec.process().is_none() {
         return Err(Error::new("config.json", "process", "missing: there is nothing to run")
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
@@ -103,6 +97,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         console_socket: args.console_socket,
         pidfd_socket: args.pidfd_socket,
         no_new_keyring: args.no_new_keyring,
+        no_pivot: args.no_pivot,
         preserve_fds: args.preserve_fds,
         listen_fds: listen_fds(),
         secrets,
@@ -201,11 +196,12 @@ pub fn check_terminal(console_socket: Option<&Path>, terminal: bool, held: bool)
 /// engine inherited from its own activation is not meant; and whoever names us can only mean the workload.
 fn listen_fds() -> u32 {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    let ours = number("LISTEN_PID") == Some(std::process::id());
+    // Who sets LISTEN_FDS alone means the program that it starts; sd_listen_fds(3) says who else is meant.
+    let ours = std::env::var_os("LISTEN_PID").is_none() || number("LISTEN_PID") == Some(std::process::id());
     number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
 }
 
-/// The descriptors that `--preserve-fds` counts must be open.
+/// The descriptors that `--preserve-fds` counts must be open: a number that is free now is one of ours a moment later.
 pub fn check_descriptors(count: u32) -> Result<()> {
     if count > 65_536 {
         return Err(Error::new("--preserve-fds", count.to_string(), "more descriptors than a process can have"));
@@ -246,6 +242,7 @@ fn prepare(
     let options = Options {
         id: request.id.clone(),
         no_new_keyring: request.no_new_keyring,
+        no_pivot: request.no_pivot,
         preserve_fds: request.preserve_fds + request.listen_fds,
         listen_fds: request.listen_fds,
         secrets: secrets.iter().map(Secret::file).collect(),

@@ -145,30 +145,39 @@ fn kill_all(entry: &Entry, signal: i32, alive: bool) -> Result<()> {
 
 /// `stockade delete`.
 pub fn delete(global: &Global, args: &Delete) -> Result<i32> {
-    let entry = match entry(global, &args.id) {
+    if !args.regex {
+        return delete_one(global, &args.id, args.force);
+    }
+    let pattern = regex_lite::Regex::new(&args.id).map_err(|e| {
+        Error::new("delete", args.id.as_str(), format!("--regex: {e}")).hint("a regular expression such as ^web-")
+    })?;
+    // One that fails does not keep the others; the first error is told.
+    let ids = Store::open(global.root.as_deref())?.ids()?;
+    let done: Vec<_> =
+        ids.iter().filter(|id| pattern.is_match(id)).map(|id| delete_one(global, id, args.force)).collect();
+    done.into_iter().collect::<Result<Vec<_>>>().map(|_| 0)
+}
+
+fn delete_one(global: &Global, id: &str, force: bool) -> Result<i32> {
+    let entry = match entry(global, id) {
         // Quiet and successful: engines call it again for what is gone already.
-        Err(e) if args.force && e.why == "does not exist" => return Ok(0),
+        Err(e) if force && e.why == "does not exist" => return Ok(0),
         other => other?,
     };
     entry.lock()?;
     if !entry.is_in_place() {
         // Somebody else deleted it while we waited for the lock; what has its name now is another container.
-        return if args.force { Ok(0) } else { Err(Error::new("container", args.id.as_str(), "does not exist")) };
+        return if force { Ok(0) } else { Err(Error::new("container", id, "does not exist")) };
     }
     let status = entry.status()?;
     let state = entry.state()?;
     match status {
-        Status::Running | Status::Paused if !args.force => {
-            return Err(Error::new(
-                "delete",
-                args.id.as_str(),
-                format!("cannot delete a container that is {}", status.word()),
-            )
-            .hint("kill it first, or use --force"));
+        Status::Running | Status::Paused if !force => {
+            return Err(Error::new("delete", id, format!("cannot delete a container that is {}", status.word()))
+                .hint("kill it first, or use --force"));
         }
-        Status::Creating if !args.force => {
-            return Err(Error::new("delete", args.id.as_str(), "its launch was not finished")
-                .hint("--force clears what it left"));
+        Status::Creating if !force => {
+            return Err(Error::new("delete", id, "its launch was not finished").hint("--force clears what it left"));
         }
         _ => {}
     }

@@ -133,6 +133,7 @@ fn within(
         console_socket: None,
         pidfd_socket: None,
         no_new_keyring: false,
+        no_pivot: false,
         preserve_fds: 0,
         listen_fds: 0,
         secrets,

@@ -66,7 +66,7 @@ pub fn list(global: &Global, args: &List) -> Result<i32> {
 
 /// `stockade explain`.
 pub fn explain(global: &Global, args: &Explain) -> Result<i32> {
-    let bundle = Bundle::load(&args.bundle)?;
+    let bundle = Bundle::load_as(&args.bundle, &args.config)?;
     let policy = Policy::choose(global.policy.as_deref())?;
     explained(global, &bundle, &policy, Options { id: args.id.clone(), ..Options::default() }, args.json)
 }

@@ -32,8 +32,13 @@ impl Child<'_> {
                 fd
             }
         };
-        let target =
-            open(at, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).at("root.path", &shown)?;
+        let there = |at: &Path| open(at, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        let target = match there(at) {
+            // A mapped root may be unable to walk there. Hooks that mount by path do not find it then; all others work.
+            Err(Errno::EACCES) => there(Path::new("/")),
+            other => other,
+        };
+        let target = target.at("root.path", &shown)?;
         mount::attach(&fd, &target).at("root.path", &shown)?;
         self.root = Some(fd);
         Ok(())
@@ -180,8 +185,10 @@ impl Child<'_> {
     pub(super) fn set_attr(&self, step: &Step, target: &Path, attr: &Attr) -> Result<()> {
         let (name, subject) = (step.name(), step.subject());
         let fd = mount::open_in_root(self.root()?, target, OFlag::O_PATH, true).at(name, &subject)?;
-        let change = sys::MountAttr { set: attr.set, ..sys::MountAttr::default() };
-        sys::mount_setattr(fd.as_fd(), false, change).at(name, &subject)
+        mount::change(fd.as_fd(), attr).at(name, &subject).map_err(|e| match e.errno() {
+            Some(Errno::EINVAL) => e.hint("nothing is mounted there"),
+            _ => mount::locked_hint(e, attr),
+        })
     }
 
     pub(super) fn mask(&mut self, paths: &[String]) -> Result<()> {
@@ -252,7 +259,9 @@ fn target_hint(e: Error, target: &Path) -> Error {
         Some(Errno::EACCES | Errno::EOVERFLOW | Errno::EPERM) => e.hint(format!(
             "make {shown} in the rootfs, or give the rootfs to the container's root: its owner is not mapped here"
         )),
-        Some(Errno::ELOOP) => e.hint("a symbolic link there would lead the mount elsewhere"),
+        Some(Errno::ELOOP) => {
+            e.hint("it must be mounted on ordinary directory: a symbolic link there would lead the mount elsewhere")
+        }
         Some(Errno::ENOTDIR) => {
             e.hint(format!("{shown} or something on the way to it is a file, and a directory is needed"))
         }

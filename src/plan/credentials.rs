@@ -5,6 +5,7 @@
 //! with CAP_SYS_ADMIN, so that capability is carried up to the filter and dropped by a last capset(2).
 
 use super::landlock::Landlock;
+use super::mounts::normal;
 use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step};
 use crate::error::{Error, Result};
 use crate::policy::{Above, Policy, Profile};
@@ -295,19 +296,15 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     for filter in &filters {
         permits_exec(filter, carried != 0, asks)?;
     }
-    if asks && !start_hooks.is_empty() {
-        let why = "hooks would run under a filter that asks an agent, which must have its listener within create";
-        return Err(
-            Error::new("config.json", "hooks.startContainer", why).hint("leave out the hooks, or SCMP_ACT_NOTIFY")
-        );
-    }
-
     steps.push(Step::CloseFds { preserve: preserve_fds, listen: listen_fds });
     // With the rights of whoever builds the container: it opens every tree, and without no_new_privs it takes SYS_ADMIN.
     steps.extend(landlock.map(|landlock| Step::Landlock { landlock }));
     steps.push(Step::Bounding { keep: caps.bounding, keep_names: names(caps.bounding) });
     let mut seen = HashSet::new();
     let groups = user.additional_gids().iter().flatten().copied().filter(|g| seen.insert(*g)).collect();
+    if normal(process.cwd()) != Path::new("/") {
+        steps.push(Step::ChdirEarly { path: process.cwd().clone() });
+    }
     steps.push(Step::Ids { uid: user.uid(), gid: user.gid(), groups, setgroups, keep_caps: true });
     let mut before = caps;
     before.permitted |= carried;
@@ -321,28 +318,23 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
         steps.push(Step::FindProgram { program });
     }
     steps.push(Step::Ready);
-    if !asks {
-        steps.push(Step::Gate);
-    }
-    if !start_hooks.is_empty() {
-        steps.push(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
-    }
-    for filter in filters {
-        steps.push(Step::Seccomp { filter });
-    }
-    if carried != 0 {
-        steps.push(Step::Capabilities { caps, names: names(caps.permitted) });
-    }
+    let hooks = Some(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
+    let hooks = hooks.filter(|s| !matches!(s, Step::ContainerHooks { hooks, .. } if hooks.is_empty()));
+    let gate = std::iter::once(Step::Gate).chain(hooks);
+    let filters = filters.into_iter().map(|filter| Step::Seccomp { filter });
+    let last = (carried != 0).then(|| Step::Capabilities { caps, names: names(caps.permitted) });
     if asks {
-        steps.push(Step::Gate);
+        steps.extend(filters.chain(last).chain(gate));
+    } else {
+        steps.extend(gate.chain(filters).chain(last));
     }
     steps.push(Step::Exec { args, env: process.env().clone().unwrap_or_default() });
     Ok(())
 }
 
 /// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before; and where
-/// the filter is there before the gate, the read of that. About execve an agent may be asked: it has the listener by
-/// then. About the others it may not: it might have ended, and a launch that waits for it would wait for ever.
+/// the filter is there before the gate, the read of that. An agent may be asked about them, as it has the listener by
+/// then; but not about write, by which a failure is told.
 fn permits_exec(filter: &Filter, needs_capset: bool, before_gate: bool) -> Result<()> {
     let Some(profile) = &filter.source else { return Ok(()) };
     let mut needed = vec!["execve", "write", "exit_group"];
@@ -357,14 +349,17 @@ fn permits_exec(filter: &Filter, needs_capset: bool, before_gate: bool) -> Resul
         let number = seccomp::syscalls::Syscall::named(name).and_then(|call| call.number(abi));
         let verdict = number.map(|n| seccomp::verdict(profile, abi.audit(), n, [0; 6]));
         let asked = verdict == Some(seccomp::Verdict::Notify);
-        if verdict.is_some_and(seccomp::Verdict::permits) || (asked && name == "execve") {
+        if verdict.is_some_and(seccomp::Verdict::permits) || (asked && name != "write") {
             continue;
         }
-        let word = if asked { "notified, and stockade makes it itself" } else { "denied" };
+        if asked {
+            let why = "SCMP_ACT_NOTIFY cannot be used for the write syscall: stockade tells by it why a launch failed";
+            return Err(Error::new("config.json", "linux.seccomp", why).hint("allow write"));
+        }
         return Err(Error::new(
             "config.json",
             "linux.seccomp",
-            format!("{name} is {word}, so the workload cannot be started"),
+            format!("{name} is denied, so the workload cannot be started"),
         )
         .hint("allow execve, write and exit_group; without noNewPrivileges also capset and prctl; with SCMP_ACT_NOTIFY also read"));
     }

@@ -272,7 +272,7 @@ mod tests {
     fn a_tree_has_the_rights_of_its_mount_and_what_is_covered_is_gone() {
         let root =
             Step::AttachRootfs { source: Source::Slot(0), at: "/".into(), recursive: false, attr: Attr::default() };
-        let path = crate::plan::HostPath { path: "/x".into(), within: None };
+        let path = crate::plan::HostPath { path: "/x".into(), within: None, judged: false };
         let bind =
             Step::Bind { source: Source::Slot(1), target: "/data".into(), recursive: false, attr: Attr::default() };
         let clone = |slot, set| Step::CloneSource { slot, path: path.clone(), recursive: false, attr: Attr::set(set) };

@@ -260,9 +260,10 @@ fn path(draft: &Draft) -> Result<String> {
     Ok(path)
 }
 
-/// The device program: the config's rules, the nodes that it asks for, and the specification's defaults.
+/// The device program: the config's rules, without any the nodes that it asks for, and the specification's defaults.
 fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Result<Option<Vec<device::Rule>>> {
     let mut asked = resources.devices().clone().unwrap_or_default();
+    let ruled = !asked.is_empty();
     // Also what is left out below must mean something.
     device::from_oci(&asked)?;
     super::reach::every_device(draft, &mut asked)?;
@@ -280,7 +281,9 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
     let mut rules = device::from_oci(&asked)?;
     if draft.host.privileged() && draft.host.initial_userns && cgroup {
         use oci_spec::runtime::LinuxDeviceType::{C, P, U};
-        for node in draft.bundle.spec.linux().iter().flat_map(|l| l.devices().iter().flatten()) {
+        // Who writes rules means them, also for the nodes that are made.
+        let linux = draft.bundle.spec.linux().iter().filter(|_| !ruled);
+        for node in linux.flat_map(|l| l.devices().iter().flatten()) {
             // A FIFO is no device; "unbuffered" is an old word for a character device.
             let mut rule = oci_spec::runtime::LinuxDeviceCgroup::from(node);
             match node.typ() {

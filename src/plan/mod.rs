@@ -77,6 +77,8 @@ pub struct Options {
     pub id: String,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// chroot instead of pivot_root.
+    pub no_pivot: bool,
     /// How many descriptors above 2 the caller hands to the workload.
     pub preserve_fds: u32,
     /// How many of those, the first, are sockets that a service manager activates the workload with (sd_listen_fds(3)).
@@ -318,15 +320,10 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if let Some(rdt) = lent::rdt(&draft)? {
         steps.push(Step::Rdt { rdt });
     }
-    // Before the hooks, so that those find them there.
+    // Long before the hooks, so that those find them there.
     let devices = lent::net_devices(&draft)?;
     if !devices.is_empty() {
         steps.push(Step::NetDevices { devices });
-    }
-    for moment in [Moment::Prestart, Moment::CreateRuntime] {
-        if !of(moment).is_empty() {
-            steps.push(Step::Hooks { moment, hooks: of(moment) });
-        }
     }
     steps.push(Step::Go);
 
@@ -342,16 +339,28 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         steps.push(Step::BecomeRoot { uid, gid });
     }
     steps.extend(view.steps);
+    // runtime.md, lifecycle 3 and 4: the environment is there, and not yet pivoted to. What they mount in it stays, and a
+    // root that becomes read-only later does not stand in their way.
+    let outside: Vec<_> =
+        [Moment::Prestart, Moment::CreateRuntime].into_iter().filter(|m| !of(*m).is_empty()).collect();
+    if !outside.is_empty() {
+        steps.push(Step::AwaitHooks);
+        steps.extend(outside.into_iter().map(|moment| Step::Hooks { moment, hooks: of(moment) }));
+    }
     if !of(Moment::CreateContainer).is_empty() {
         steps.push(Step::ContainerHooks { moment: Moment::CreateContainer, hooks: of(Moment::CreateContainer) });
     }
+    steps.extend(view.last);
     let sysctls = limits::sysctls(&mut draft, &ids)?;
     if !sysctls.is_empty() {
         steps.push(Step::Sysctls { values: sysctls });
     }
     steps.extend(no_user_namespaces(&mut draft, &caps)?);
     steps.extend(shaping.label);
-    steps.push(Step::Pivot { propagation: view.propagation });
+    steps.push(match options.no_pivot {
+        false => Step::Pivot { propagation: view.propagation },
+        true => no_pivot(&mut draft, view.propagation)?,
+    });
     if let Some(name) = hostname(&mut draft)? {
         steps.push(Step::Hostname { name });
     }
@@ -411,6 +420,15 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         later_hooks,
         confinement,
     })
+}
+
+fn no_pivot(draft: &mut Draft, propagation: u64) -> Result<Step> {
+    let why = "a chroot can be left, and the host's tree stays mounted below it";
+    if draft.policy.no_pivot != Above::Allow {
+        return Err(draft.refuse("--no-pivot", "given", why, "noPivot"));
+    }
+    draft.find("noPivot", "--no-pivot", "given", "chroot instead of pivot_root", why);
+    Ok(Step::MoveRoot { propagation })
 }
 
 /// Fields that nobody knows, and those for other systems: never skipped in silence.

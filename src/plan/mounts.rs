@@ -26,6 +26,8 @@ pub struct View {
     pub idmapped: Vec<Step>,
     /// The child's steps before the pivot.
     pub steps: Vec<Step>,
+    /// Those of them that come after the hooks: what is hidden, and what may not change.
+    pub last: Vec<Step>,
     /// The propagation of the new root, where the config asks for one.
     pub propagation: u64,
     /// Whether the container's own cgroup can be written to at /sys/fs/cgroup.
@@ -74,8 +76,14 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
 
     let config = draft.bundle.spec.mounts().clone().unwrap_or_default();
     let mut wishes = Vec::with_capacity(config.len() + 6);
+    let mut remounts = Vec::new();
     for (i, mount) in config.iter().enumerate() {
-        wishes.push(understand(draft, i, mount)?);
+        let asked = Asked::read(i, mount.options().as_deref().unwrap_or_default())?;
+        if asked.remount {
+            remounts.push(remount(draft, i, mount, asked)?);
+        } else {
+            wishes.push(understand(draft, i, mount, asked)?);
+        }
     }
     if draft.policy.mounts.fill_standard {
         fill_standard(draft, &mut wishes);
@@ -103,18 +111,23 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
     }
     view.steps.extend(super::secrets::decide(draft)?);
     view.steps.extend(late);
+    view.steps.extend(remounts);
     let (mut masked, frozen) = covered(draft);
     if cover_cgroups {
         masked.push("/sys/fs/cgroup".to_owned());
     }
     if !frozen.is_empty() {
-        view.steps.push(Step::ReadonlyPaths { paths: frozen });
+        view.last.push(Step::ReadonlyPaths { paths: frozen });
     }
     if !masked.is_empty() {
-        view.steps.push(Step::Mask { paths: masked });
+        view.last.push(Step::Mask { paths: masked });
+    }
+    let cwd = normal(process.cwd());
+    if cwd != Path::new("/") {
+        view.steps.push(Step::MakeCwd { path: cwd });
     }
     if readonly {
-        view.steps.push(Step::SetAttr { target: "/".into(), attr: Attr::set(attr::RDONLY) });
+        view.last.push(Step::SetAttr { target: "/".into(), attr: Attr::set(attr::RDONLY) });
     }
     Ok(view)
 }
@@ -203,13 +216,11 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
 
     view.steps.push(Step::Detach { propagation: if flag == attr::MS_PRIVATE { flag } else { attr::MS_SLAVE } });
     // A mapped root may be unable to walk to the rootfs, so its mount goes on top of "/", which is always reachable.
-    // createContainer hooks look for the rootfs where the state says it is.
-    let hooked = draft
-        .bundle
-        .spec
-        .hooks()
-        .as_ref()
-        .is_some_and(|h| h.create_container().as_ref().is_some_and(|l| !l.is_empty()));
+    // Hooks that see the container built look for the rootfs where the state says it is.
+    #[allow(deprecated)]
+    let hooked = draft.bundle.spec.hooks().as_ref().is_some_and(|h| {
+        [h.prestart(), h.create_runtime(), h.create_container()].into_iter().flatten().any(|list| !list.is_empty())
+    });
     let at = if hooked { rootfs } else { "/".into() };
     // Mounts below the rootfs would keep their own flags: a read-only root does not take them along.
     let recursive = !(readonly && flags.recursive_readonly);
@@ -272,10 +283,41 @@ pub fn normal(path: &Path) -> PathBuf {
     out
 }
 
-fn understand(draft: &mut Draft, index: usize, mount: &Mount) -> Result<Wish> {
+/// `remount`: the flags that are named change on the mount that is there, all others stay (mount(2) would reset them).
+fn remount(draft: &mut Draft, index: usize, mount: &Mount, mut asked: Asked) -> Result<Step> {
+    let field = format!("mounts[{index}].options");
+    if let Some((j, word)) = &asked.connected {
+        connected(draft, &format!("{field}[{j}]"), word, asked.attr.propagation)?;
+    }
+    if let Some((word, _)) = asked.data.first() {
+        let why = format!("{word}: remount changes the flags of a mount, not the options of its file system");
+        return Err(Error::new("config.json", field, why).hint("give it to the mount itself"));
+    }
+    if asked.idmap || asked.copy_up {
+        return Err(Error::new("config.json", field, "idmap and tmpcopyup mean nothing for remount"));
+    }
+    let target = normal(mount.destination());
+    if target == Path::new("/") {
+        let field = format!("mounts[{index}].destination");
+        return Err(Error::new("config.json", field, "the root file system").hint("root.readonly says how it is"));
+    }
+    let lifts = Attr { clear: asked.attr.top().1 & !attr::ATIME, ..Attr::default() };
+    if lifts.clear != 0 && draft.policy.mounts.lift_flags != Above::Allow {
+        let (words, why) =
+            (format!("{} {}", target.display(), lifts.words()), "a remount could lift what the host has on it");
+        if draft.policy.mounts.lift_flags == Above::Refuse {
+            return Err(draft.refuse(&field, &words, why, "mounts.liftFlags"));
+        }
+        draft.find("mounts.liftFlags", &field, &words, "the flags that are there", why);
+        asked.attr.clear &= attr::ATIME;
+        asked.attr.clear_below &= attr::ATIME;
+    }
+    Ok(Step::SetAttr { target, attr: asked.attr })
+}
+
+fn understand(draft: &mut Draft, index: usize, mount: &Mount, asked: Asked) -> Result<Wish> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     let wrong = |name: &str, why: &str| Error::new("config.json", field(name), why);
-    let asked = Asked::read(index, mount.options().as_deref().unwrap_or_default())?;
     if let Some((j, word)) = &asked.connected {
         connected(draft, &format!("mounts[{index}].options[{j}]"), word, asked.attr.propagation)?;
     }

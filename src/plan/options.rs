@@ -28,9 +28,11 @@ enum Does {
     Idmap,
     IdmapBelow,
     CopyUp,
+    /// Changes the flags of the mount that is there.
+    Remount,
     /// A word for what is so anyway.
     Nothing,
-    /// Changes a mount and makes none.
+    /// Moves a mount and makes none.
     Refused,
 }
 
@@ -76,7 +78,7 @@ const WORDS: [(&str, Does); 41] = [
     ("idmap", Does::Idmap),
     ("ridmap", Does::IdmapBelow),
     ("tmpcopyup", Does::CopyUp),
-    ("remount", Does::Refused),
+    ("remount", Does::Remount),
     ("move", Does::Refused),
 ];
 
@@ -113,6 +115,8 @@ pub struct Asked {
     pub idmap_below: bool,
     /// The content of what is covered is copied.
     pub copy_up: bool,
+    /// No mount is made: the one that is there gets these flags.
+    pub remount: bool,
     /// Flags.
     pub attr: Attr,
     /// The word that connects it with the host's mounts: its place in the list, and itself.
@@ -166,12 +170,13 @@ impl Asked {
                     asked.idmap_below = true;
                 }
                 Some(Does::CopyUp) => asked.copy_up = true,
+                Some(Does::Remount) => asked.remount = true,
                 Some(Does::Nothing) => {}
                 Some(Does::Refused) => {
                     let here = format!("mounts[{index}].options[{j}]");
-                    let why = format!("{option:?} changes a mount and makes none");
+                    let why = format!("{option:?} moves a mount and makes none");
                     return Err(Error::new("config.json", here, why)
-                        .hint("give the mount the options that it shall have in the end"));
+                        .hint("name the place where it shall be in the end as its destination"));
                 }
                 None => {
                     let (key, value) = option.split_once('=').unwrap_or((option, ""));
@@ -197,7 +202,7 @@ mod tests {
             nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime \
             rbind rdev rdiratime relatime rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid \
             rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw \
-            shared silent slave strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap";
+            shared silent slave strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap remount";
         let all = all();
         for word in specified.split_whitespace() {
             assert!(all.iter().any(|w| w == word), "{word}");
@@ -208,7 +213,7 @@ mod tests {
             let inner = ["sync", "dirsync", "lazytime", "mand"].contains(&word.as_str());
             assert_eq!(read(word).data.is_empty(), !inner, "{word}");
         }
-        assert!(!all.iter().any(|w| w == "remount" || w == "move"));
+        assert!(!all.iter().any(|w| w == "move"));
     }
 
     #[test]
@@ -233,9 +238,7 @@ mod tests {
         assert_eq!(keys, ["size", "r", "ronly", "rbind2", "mode", "x"]);
         assert_eq!(asked.data[5].1, "a=b");
         assert_eq!(asked.attr, Attr::default());
-        for refused in ["remount", "move"] {
-            let e = Asked::read(3, &["ro".into(), refused.into()]).unwrap_err().to_string();
-            assert!(e.contains("mounts[3].options[1]") && e.contains(refused), "{e}");
-        }
+        let e = Asked::read(3, &["ro".into(), "move".into()]).unwrap_err().to_string();
+        assert!(e.contains("mounts[3].options[1]") && e.contains("\"move\" moves a mount"), "{e}");
     }
 }

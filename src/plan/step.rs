@@ -454,6 +454,8 @@ pub enum Step {
     NetDevices { devices: Vec<(String, String)> },
     /// Run hooks in the runtime's namespaces.
     Hooks { moment: Moment, hooks: Vec<Hook> },
+    /// Wait until the parent has run the hooks that see the container built.
+    AwaitHooks,
     /// Let the child go on, with the descriptors made for it.
     Go,
     // ---- child
@@ -506,6 +508,8 @@ pub enum Step {
     Label { apparmor: Option<String>, selinux: Option<String> },
     /// Swap the root and let the old one go.
     Pivot { propagation: u64 },
+    /// The same by a move and a chroot, where the host's root cannot be swapped (an initramfs).
+    MoveRoot { propagation: u64 },
     /// sethostname.
     Hostname { name: String },
     /// setdomainname.
@@ -541,6 +545,10 @@ pub enum Step {
     Landlock { landlock: Landlock },
     /// no_new_privs.
     NoNewPrivs,
+    /// The working directory is made where it is missing.
+    MakeCwd { path: PathBuf },
+    /// The working directory, as far as the container's root may go there.
+    ChdirEarly { path: PathBuf },
     /// The working directory.
     Chdir { path: PathBuf },
     /// Find the program, as the workload's user.
@@ -645,6 +653,7 @@ impl Step {
             Step::Go => "go",
             Step::DieWithParent => "die with parent",
             Step::AwaitGo => "wait for go",
+            Step::AwaitHooks => "wait for hooks",
             Step::NewSession { .. } => "session",
             Step::BecomeRoot { .. } => "become root",
             Step::Detach { .. } => "propagation",
@@ -659,6 +668,7 @@ impl Step {
             Step::ReadonlyPaths { .. } => "read-only paths",
             Step::Label { .. } => "label",
             Step::Pivot { .. } => "pivot_root",
+            Step::MoveRoot { .. } => "chroot",
             Step::Hostname { .. } => "hostname",
             Step::Domainname { .. } => "domainname",
             Step::Loopback => "loopback",
@@ -676,7 +686,7 @@ impl Step {
             Step::Capabilities { .. } => "capabilities",
             Step::Landlock { .. } => "landlock",
             Step::NoNewPrivs => "no_new_privs",
-            Step::Chdir { .. } => "cwd",
+            Step::MakeCwd { .. } | Step::ChdirEarly { .. } | Step::Chdir { .. } => "cwd",
             Step::FindProgram { .. } => "exec",
             Step::Ready => "ready",
             Step::Gate => "gate",
@@ -811,6 +821,7 @@ impl Step {
             Step::Go => "descriptors for the child".into(),
             Step::DieWithParent => "SIGKILL until the state is committed".into(),
             Step::AwaitGo => "maps and mounts of the parent".into(),
+            Step::AwaitHooks => "the container is built".into(),
             Step::NewSession { keyring } => if *keyring { "setsid, new session keyring" } else { "setsid" }.into(),
             Step::BecomeRoot { uid, gid } => format!("{uid}:{gid} inside, no groups"),
             Step::Detach { propagation } => format!("/ {}", propagation_word(*propagation)),
@@ -847,6 +858,7 @@ impl Step {
                 said.collect::<Vec<_>>().join(", ")
             }
             Step::Pivot { .. } => "the old root is unmounted".into(),
+            Step::MoveRoot { .. } => "the old root is covered".into(),
             Step::Hostname { name } | Step::Domainname { name } => name.clone(),
             Step::Loopback => "lo up".into(),
             Step::Sysctls { values } => values.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
@@ -884,6 +896,8 @@ impl Step {
             Step::Capabilities { names, .. } => list(names),
             Step::Landlock { landlock } => landlock.words(),
             Step::NoNewPrivs => "set".into(),
+            Step::MakeCwd { path } => format!("{}, made if missing", path.display()),
+            Step::ChdirEarly { path } => format!("{}, before the ids change", path.display()),
             Step::Chdir { path } => path.display().to_string(),
             Step::FindProgram { program } => program.clone(),
             Step::Ready => "state committed, pid file written".into(),
@@ -974,11 +988,12 @@ impl Step {
                 "the config asks for it; only its own environment",
                 "a hook that obeys the container's LD_PRELOAD (CVE-2025-23266)",
             ),
-            Step::Go => ("maps, mounts and hooks are in place", "-"),
+            Step::Go => ("maps and mounts of the host are in place", "-"),
             Step::DieWithParent => {
                 ("nothing outlives a launch that failed", "an unlimited, half-built container that stays")
             }
             Step::AwaitGo => ("no step before the ids are mapped", "-"),
+            Step::AwaitHooks => ("hooks of the host see the container as it will be, and may add to it", "-"),
             Step::NewSession { .. } => {
                 ("the caller's terminal and keys stay the caller's", "TIOCSTI into the caller's shell (CVE-2017-5226)")
             }
@@ -1027,6 +1042,10 @@ impl Step {
             Step::Pivot { .. } => {
                 ("the host's tree is gone, not only hidden", "a chroot escape; /proc/self/fd of the old root")
             }
+            Step::MoveRoot { .. } => (
+                "--no-pivot asks for it: the host's tree is hidden, not gone",
+                "the host's procfs, which is unmounted first",
+            ),
             Step::Hostname { .. } | Step::Domainname { .. } => ("its own name", "-"),
             Step::Loopback => ("programs expect 127.0.0.1", "-"),
             Step::Sysctls { .. } => {
@@ -1062,6 +1081,10 @@ impl Step {
                 "a read-only mount made writable again; what lies outside of the root, reached by /proc/self/exe or a descriptor",
             ),
             Step::NoNewPrivs => ("execve can only lose privileges", "setuid binaries in the image"),
+            Step::MakeCwd { .. } => ("images name directories that they do not have", "-"),
+            Step::ChdirEarly { .. } => {
+                ("the user need not be able to walk there by itself", "a cwd outside the root (CVE-2024-21626)")
+            }
             Step::Chdir { .. } => {
                 ("as the workload's user, inside the new root", "a cwd outside the root (CVE-2024-21626)")
             }

@@ -84,6 +84,8 @@ pub struct Policy {
     pub readonly_paths: Vec<String>,
     /// Mounts or a rootfs whose events reach the host (`shared`, `rshared`, `slave`, `rslave`).
     pub propagation: Above,
+    /// `--no-pivot`: a chroot instead of pivot_root.
+    pub no_pivot: Above,
     /// `linux.devices` beyond the eight of the specification.
     pub devices: Above,
     /// A raw disk: a node of `linux.devices` or a bind.
