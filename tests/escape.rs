@@ -17,6 +17,8 @@ mod harness;
 mod host;
 #[path = "escape/kernel.rs"]
 mod kernel;
+#[path = "escape/own.rs"]
+mod own;
 #[path = "escape/parser.rs"]
 mod parser;
 #[path = "probe/mod.rs"]

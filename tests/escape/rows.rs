@@ -215,6 +215,20 @@ pub const ROWS: &[Row] = &[
         "",
     ),
     Row(
+        "CVE-2019-5736",
+        Runtime,
+        "what an id of the container could write is a sealed copy",
+        "cve_2019_5736_own_binary",
+        "",
+    ),
+    Row(
+        "CVE-2019-5736 by an interpreter line",
+        Runtime,
+        "the same, when the kernel opens it",
+        "cve_2019_5736_own_binary_by_an_interpreter_line",
+        "",
+    ),
+    Row(
         "exec of a leaked program",
         Runtime,
         "descriptors of the caller are gone before the path is looked up",
@@ -541,6 +555,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("exec", include_str!("exec.rs")),
     ("host", include_str!("host.rs")),
     ("kernel", include_str!("kernel.rs")),
+    ("own", include_str!("own.rs")),
     ("parser", include_str!("parser.rs")),
     ("races", include_str!("races.rs")),
     ("review", include_str!("review.rs")),

@@ -4,8 +4,10 @@ use crate::common::*;
 use crate::harness::*;
 use crate::need_root;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// What a policy other than `oci` makes of a wish.
 enum Answer<'a> {
@@ -45,6 +47,10 @@ fn wish(test: &str, script: &str, change: Attack<'_>, [strict, engine]: [&Answer
             Does | DoesOrRefuses(_) => {
                 let said = ok(&out);
                 assert!(oci(&said), "{test}, {case:?}: exactly what was asked: {said}");
+                if case.policy == "oci" && !foreign() {
+                    let (usual, asked) = (failing(&case.shell("echo inside")), failing(&bundle));
+                    assert!(!asked.is_subset(&usual), "{test}: `stockade audit` does not tell: {asked:?}");
+                }
             }
             Refuses(word) => {
                 let err = failed(&out);
@@ -57,6 +63,16 @@ fn wish(test: &str, script: &str, change: Attack<'_>, [strict, engine]: [&Answer
             }
         }
     }
+}
+
+/// What `stockade audit` finds wrong with a bundle: rows and what it saw.
+fn failing(bundle: &Bundle) -> BTreeSet<(String, String)> {
+    bundle.write();
+    let dir = bundle.path().display().to_string();
+    let out = Command::new(runtime()).args(["audit", "--format", "json", &dir]).output().unwrap();
+    let all: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out.stderr)));
+    let rows = all["findings"].as_array().unwrap().iter().filter(|f| f["status"] == "FAIL" || f["status"] == "WARN");
+    rows.map(|f| (f["id"].to_string(), f["seen"].to_string())).collect()
 }
 
 fn remove_namespace(bundle: &mut Bundle, name: &str) {
