@@ -13,8 +13,11 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 const STEP: &str = "own binary";
+/// How often the seals are tried; each try waits up to 150 ms in the kernel.
+const ATTEMPTS: u32 = 40;
 
 /// Starts over from a sealed copy, where there is a reason and this is none yet.
 pub fn secure(reason: Option<String>, binary: Binary) -> Result<()> {
@@ -65,7 +68,16 @@ fn copy() -> Result<OwnedFd> {
     let (mut from, mut to) = (std::fs::File::from(source), std::fs::File::from(memory));
     std::io::copy(&mut from, &mut to).at(STEP, "memfd")?;
     let memory = OwnedFd::from(to);
-    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::all())).at(STEP, "seals")?;
+    // EBUSY while anything in the kernel holds a reference to a page: memory management does for a moment, and on a host
+    // that watches its pages (DAMON) often.
+    let mut left = ATTEMPTS;
+    loop {
+        match fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::all())) {
+            Err(Errno::EBUSY) if left > 0 => std::thread::sleep(Duration::from_millis(2)),
+            done => break done.map(drop).at(STEP, "seals")?,
+        }
+        left -= 1;
+    }
     // Else the next one would copy itself, too, and so on.
     if !is_sealed(memory.as_fd()) {
         return Err(Error::new(STEP, "memfd", "could not be sealed"));

@@ -177,10 +177,10 @@ const SHARING: [(&str, u64); 4] =
 const SUPERBLOCK: [(&str, &str); 4] =
     [("sync", "async"), ("dirsync", ""), ("lazytime", "nolazytime"), ("mand", "nomand")];
 /// What says how the mount is made.
-const MAKING: [&str; 5] = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"];
+const MAKING: [&str; 6] = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount"];
 /// What changes nothing.
 const IDLE: [&str; 7] = ["iversion", "noiversion", "silent", "loud", "defaults", "norelatime", "rnorelatime"];
-const REFUSED: [&str; 2] = ["remount", "move"];
+const REFUSED: [&str; 1] = ["move"];
 
 /// The options of a mount, one a line.
 pub fn options(data: &[u8]) {
@@ -233,6 +233,7 @@ pub fn options(data: &[u8]) {
     assert_eq!(asked.recursive, has("rbind"));
     assert_eq!((asked.idmap, asked.idmap_below), (has("idmap") || has("ridmap"), has("ridmap")));
     assert_eq!(asked.copy_up, has("tmpcopyup"));
+    assert_eq!(asked.remount, has("remount"));
 
     // What is none of these is the file system's, whole and in its order; nothing is dropped but what is taken back.
     let ours = |w: &str| {

@@ -243,6 +243,8 @@ fn prepare(
         id: request.id.clone(),
         no_new_keyring: request.no_new_keyring,
         no_pivot: request.no_pivot,
+        // A person typed it, and a directory that is not there is a slip.
+        cwd_must_exist: request.scratch.is_some(),
         preserve_fds: request.preserve_fds + request.listen_fds,
         listen_fds: request.listen_fds,
         secrets: secrets.iter().map(Secret::file).collect(),

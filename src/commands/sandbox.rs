@@ -118,7 +118,8 @@ fn within(
     write_bundle(&scratch, args, terminal)?;
     let bundle = Bundle::load(&scratch)?;
     if args.explain {
-        let options = Options { id, secrets: secrets.iter().map(Secret::file).collect(), ..Options::default() };
+        let secrets = secrets.iter().map(Secret::file).collect();
+        let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };
         return show::explained(global, &bundle, &policy, options, args.json);
     }
     host.look_at(&bundle);

@@ -79,6 +79,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// chroot instead of pivot_root.
     pub no_pivot: bool,
+    /// A working directory that is missing is not made.
+    pub cwd_must_exist: bool,
     /// How many descriptors above 2 the caller hands to the workload.
     pub preserve_fds: u32,
     /// How many of those, the first, are sockets that a service manager activates the workload with (sd_listen_fds(3)).

@@ -123,7 +123,7 @@ pub fn decide(draft: &mut Draft, ids: &Ids) -> Result<View> {
         view.last.push(Step::Mask { paths: masked });
     }
     let cwd = normal(process.cwd());
-    if cwd != Path::new("/") {
+    if cwd != Path::new("/") && !draft.options.cwd_must_exist {
         view.steps.push(Step::MakeCwd { path: cwd });
     }
     if readonly {

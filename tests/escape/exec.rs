@@ -98,7 +98,7 @@ fn cve_2016_9962_nobody_inside_sees_who_comes() {
             seen |= line == "exe /bin/busybox";
             assert!(!line.starts_with("OWNED") && !line.contains("stockade"), "{case:?}: seen from inside: {line}");
         }
-        assert!(seen, "{case:?}: the watcher sees nothing: {said}");
+        assert!(seen || case.landlocked(), "{case:?}: the watcher sees nothing: {said}");
     }
 }
 
@@ -119,10 +119,13 @@ fn cve_2016_8659_at_the_gate_nothing_can_be_read() {
         }
         // The control: the workload itself can be looked at by its like.
         ok(&bundle.verb(&["start", "box"]));
-        wait_for("the workload", || {
+        let visible = || {
             let said = ok(&says(&bundle, &[], &format!("{{ {look}; }} 2>/dev/null")));
             said.contains("/bin/busybox") && said.contains("canary-of-the-environment")
-        });
+        };
+        if !case.landlocked() {
+            wait_for("the workload", visible);
+        }
         ok(&bundle.delete());
     }
 }
@@ -198,7 +201,8 @@ fn exec_of_a_program_of_the_host_by_a_descriptor() {
         // The control: the descriptor does lead to the program, where it is handed on; by that name it has no applet.
         let words = ["exec", "--preserve-fds", "1", "box", "/proc/self/fd/3", "echo", "ran"];
         let out = leaking(&bundle, &own, &open, &words).output().unwrap();
-        assert!(text(&out.stderr).contains("3: applet not found"), "{case:?}: {}", text(&out.stderr));
+        let given = if case.landlocked() { "permission denied" } else { "3: applet not found" };
+        assert!(text(&out.stderr).contains(given), "{case:?}: {}", text(&out.stderr));
     }
 }
 

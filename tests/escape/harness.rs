@@ -58,6 +58,15 @@ pub fn by_root() -> Vec<Case> {
 }
 
 impl Case {
+    /// Whether Landlock keeps the processes of a container apart: a control that one looks at another needs another policy.
+    pub fn landlocked(self) -> bool {
+        static THERE: LazyLock<bool> = LazyLock::new(|| {
+            let out = Command::new(runtime()).args(["sandbox", "--explain", "--json", "--", "true"]).output().unwrap();
+            text(&out.stdout).contains("\"kind\": \"landlock\"")
+        });
+        self.policy == "strict" && !foreign() && *THERE
+    }
+
     /// The words before a command that make it the caller's.
     fn words(self) -> Vec<String> {
         if self.uid == 0 || !is_root() {
