@@ -128,7 +128,8 @@ pub fn records(root: &Path, data: &[u8]) -> bool {
     match entry.require() {
         Ok((state, status)) => {
             let shown = text(&state.to_oci(status));
-            assert!(!shown.chars().any(char::is_control), "a state of more than one line");
+            // JSON escapes what is below a space; a DEL in a path stays one.
+            assert!(!shown.chars().any(|c| c < ' '), "a state of more than one line");
             assert!(status != Status::Creating);
         }
         Err(e) => {

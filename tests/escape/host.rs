@@ -140,7 +140,7 @@ fn cve_2019_12439_no_path_that_others_can_foresee() {
         need_root!(name);
         let mut bundle = case.bundle(&["true"]);
         let log = bundle.path().join("strace");
-        bundle.runner = ["strace", "-f", "-qq", "-e", "trace=%file", "-o"].map(str::to_owned).to_vec();
+        bundle.runner = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=%file", "-o"].map(str::to_owned).to_vec();
         bundle.runner.push(log.display().to_string());
         ok(&bundle.run());
         let log = fs::read_to_string(log).unwrap();
