@@ -213,7 +213,10 @@ impl Talk {
             let mut answer = Fields::default();
             answer.number(1, NOTIFY).number(3, u64::from(done.is_ok() && failure.is_none()));
             failure = failure.or(done.err());
-            self.send(&answer)?;
+            // A criu that ends at our refusal does not take its reason along.
+            if let Err(e) = self.send(&answer) {
+                return Err(failure.unwrap_or(e));
+            }
         }
     }
 

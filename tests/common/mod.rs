@@ -15,6 +15,11 @@ pub fn runtime() -> PathBuf {
 
 /// Says loudly that a test cannot run here, and leaves a line for the count.
 pub fn skip(test: &str, why: &str) {
+    // In a module a test has a longer name, which its thread knows; "TEST, PART" names what it left out.
+    let thread = std::thread::current();
+    let short = test.split([',', ':']).next().unwrap_or(test);
+    let module = thread.name().and_then(|full| full.strip_suffix(short)).filter(|m| m.ends_with("::")).unwrap_or("");
+    let test = format!("{module}{test}");
     eprintln!("SKIPPED {test}: {why}");
     if let Some(path) = std::env::var_os("STOCKADE_SKIPS") {
         use std::io::Write;
