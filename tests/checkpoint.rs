@@ -23,19 +23,10 @@ macro_rules! need_criu {
     };
 }
 
-/// Types a line on a bundle's states; `{}` is the bundle. No pipe of ours is the container's.
+/// The same; why criu failed is in its log, which goes with the test.
 fn on(bundle: &Bundle, line: &str) -> Output {
-    let line = line.replace("{}", &bundle.path().display().to_string());
-    let (out, err) = (bundle.path().join("typed.out"), bundle.path().join("typed.err"));
-    let status = bundle
-        .command(&line.split_whitespace().collect::<Vec<_>>())
-        .stdout(std::fs::File::create(&out).unwrap())
-        .stderr(std::fs::File::create(&err).unwrap())
-        .status()
-        .unwrap();
-    let mut result = Output { status, stdout: std::fs::read(&out).unwrap(), stderr: std::fs::read(&err).unwrap() };
+    let mut result = common::on(bundle, line);
     if !result.status.success() {
-        // Why criu failed is in its log, which goes with the test.
         for log in ["dump.log", "restore.log"] {
             let text = std::fs::read_to_string(bundle.path().join("images").join(log)).unwrap_or_default();
             for error in text.lines().filter(|l| l.contains("Error")) {
@@ -45,10 +36,6 @@ fn on(bundle: &Bundle, line: &str) -> Output {
         result.stdout.clear();
     }
     result
-}
-
-fn silent(out: &Output) {
-    assert_eq!((ok(out).as_str(), text(&out.stderr).as_str()), ("", ""));
 }
 
 /// The same for what leaves a container behind: its streams lead nowhere, as an engine's pipes would lead to nobody.

@@ -18,26 +18,6 @@ fn typed(dir: &Path, line: &str) -> Output {
     Command::new(runtime()).args(line.split_whitespace()).current_dir(dir).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A bundle on whose states lines are typed: `line` begins after `--root STATE [--policy ...]`.
-fn on(bundle: &Bundle, line: &str) -> Output {
-    let dir = bundle.path().display().to_string();
-    let line = line.replace("{}", &dir);
-    // A container must not hold the pipe that we read to its end.
-    let err = bundle.path().join("typed.err");
-    let out = bundle.path().join("typed.out");
-    let status = bundle
-        .command(&line.split_whitespace().collect::<Vec<_>>())
-        .stdout(std::fs::File::create(&out).unwrap())
-        .stderr(std::fs::File::create(&err).unwrap())
-        .status()
-        .unwrap();
-    Output { status, stdout: std::fs::read(&out).unwrap(), stderr: std::fs::read(&err).unwrap() }
-}
-
-fn silent(out: &Output) {
-    assert_eq!((ok(out).as_str(), text(&out.stderr).as_str()), ("", ""));
-}
-
 #[test]
 fn a_wrong_command_line_is_one_line_and_status_1() {
     let dir = scratch();

@@ -94,20 +94,20 @@ fn refuse_used(dir: BorrowedFd<'_>, path: &str, claim: &Claim) -> Result<()> {
     if parent || !events.lines().any(|line| line == super::EMPTY) {
         return Err(used(path, None));
     }
-    Ok(())
+    refuse_frozen(&events, path)
 }
 
 /// The same before the launch has made anything, so that what cleans up after it never has such a cgroup on its list.
 pub fn check_unused(mount: &Path, path: &str, claim: &Claim) -> Result<()> {
     match Group::open(mount, path)? {
-        Some(group) => refuse_used(group.fd(), path, claim).and_then(|()| refuse_frozen(group.fd(), path)),
+        Some(group) => refuse_used(group.fd(), path, claim),
         None => Ok(()),
     }
 }
 
-/// A process that is cloned into a frozen cgroup never runs, and who waits for it does so for ever.
-fn refuse_frozen(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
-    if super::read_file(dir, "cgroup.events").is_ok_and(|text| text.contains("frozen 1")) {
+/// A process that is cloned into a frozen cgroup never runs, and who waits for it does so for ever. `events`: cgroup.events.
+fn refuse_frozen(events: &str, path: &str) -> Result<()> {
+    if events.contains("frozen 1") {
         return Err(Error::new("cgroup", path, "container's cgroup unexpectedly frozen")
             .hint("it, or one above it, is paused: write 0 to its cgroup.freeze"));
     }
@@ -161,11 +161,9 @@ fn try_create(mount: &Path, path: &str, controllers: &[String], counted: &[Strin
         }
         if !fresh {
             refuse_used(dir.as_fd(), &here, claim)?;
-        }
-        if let Err(e) = refuse_frozen(dir.as_fd(), &here) {
-            if fresh {
-                rmdir(mount, &here)?;
-            }
+        } else if let Err(e) = refuse_frozen(&read_file(dir.as_fd(), "cgroup.events").unwrap_or_default(), &here) {
+            // One above it is.
+            rmdir(mount, &here)?;
             return Err(e);
         }
         match mark(dir.as_fd(), claim.text().as_bytes()) {

@@ -20,7 +20,7 @@ pub fn audit(global: &Global, args: &Audit) -> Result<i32> {
     let policy = Policy::choose(args.policy.as_deref().or(global.policy.as_deref()))?;
     let ruler = ruler::ruler(&policy)?;
     let path = Path::new(&args.target);
-    let named = path.join("config.json");
+    let named = path.join(bundle::CONFIG);
     // What has a slash or a dot is a path; a plain word is a container's id where there is one.
     let plain = check_id(&args.target).is_ok();
     let entry = if plain { Store::open(global.root.as_deref()).and_then(|s| s.entry(&args.target)).ok() } else { None };
@@ -55,7 +55,7 @@ fn of_bundle(path: &Path, args: &Audit, policy: &Policy, ruler: &Policy) -> Resu
         return mend(&config, args, judge);
     }
     let report = Report { target: path.display().to_string(), policy: policy.name.clone(), findings: judge(&config) };
-    let place = path.join("config.json").display().to_string();
+    let place = path.join(bundle::CONFIG).display().to_string();
     say(&report, args, Some((&place, &text)))
 }
 

@@ -267,6 +267,25 @@ pub fn failed(out: &Output) -> String {
     err
 }
 
+/// Types a line on the states of a bundle: it begins after `--root STATE [--policy ...]`, and `{}` is the bundle.
+pub fn on(bundle: &Bundle, line: &str) -> Output {
+    let line = line.replace("{}", &bundle.path().display().to_string());
+    // A container must not hold the pipe that we read to its end.
+    let (out, err) = (bundle.path().join("typed.out"), bundle.path().join("typed.err"));
+    let status = bundle
+        .command(&line.split_whitespace().collect::<Vec<_>>())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .status()
+        .unwrap();
+    Output { status, stdout: std::fs::read(&out).unwrap(), stderr: std::fs::read(&err).unwrap() }
+}
+
+/// It worked, and said nothing.
+pub fn silent(out: &Output) {
+    assert_eq!((ok(out).as_str(), text(&out.stderr).as_str()), ("", ""));
+}
+
 /// Receives one descriptor and the bytes that came with it.
 pub fn receive(listener: &std::os::unix::net::UnixListener) -> (std::os::fd::OwnedFd, Vec<u8>) {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
