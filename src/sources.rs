@@ -5,6 +5,7 @@
 //! decide. No tree is walked: the places where daemons put their sockets are known, and are compared with the source.
 
 use crate::bundle::Bundle;
+use crate::mountinfo::{self, Mount};
 use serde::Serialize;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,9 @@ pub struct Source {
     /// Whether a raw disk is there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub block: bool,
+    /// Whether 9p serves it. statfs(2) does not tell: there it answers what the server's file system is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nine_p: bool,
     /// The socket of a daemon that can be reached there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
@@ -100,14 +104,25 @@ pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
     let outside = found.iter().any(|(_, real)| !real.starts_with(dir));
     let known = if outside { known() } else { Vec::new() };
     let inside = |real: &Path| real != dir && real.starts_with(dir);
+    let mut mounts = None;
     let source = |(path, real): (PathBuf, PathBuf)| {
         let there = std::fs::metadata(&real).ok();
         let block = there.as_ref().is_some_and(|m| m.file_type().is_block_device());
         let id = there.as_ref().filter(|m| m.file_type().is_socket()).map(|m| (m.dev(), m.ino()));
         let socket = if inside(&real) { None } else { socket(&real, id, &known) };
-        Source { path, real, block, socket }
+        let nine_p = there.is_some_and(|m| nine_p(m.dev(), &mut mounts));
+        Source { path, real, block, nine_p, socket }
     };
     found.into_iter().map(source).collect()
+}
+
+/// Whether a device number is that of a 9p mount. `mounts` is read when the first source asks that is on no disk.
+fn nine_p(dev: u64, mounts: &mut Option<Vec<Mount>>) -> bool {
+    let (major, minor) = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
+    // What cannot be read names none: then the rules of Landlock deny too much there, not too little.
+    let mut read = || mountinfo::of("self").unwrap_or_default();
+    let device = format!("{major}:{minor}");
+    major == 0 && mounts.get_or_insert_with(&mut read).iter().any(|m| m.device == device && m.fstype == "9p")
 }
 
 /// A socket, by the path without links and by its file.

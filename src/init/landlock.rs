@@ -13,14 +13,11 @@ use crate::{mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::sys::statfs::{FsType, fstatfs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const STEP: &str = "landlock";
 
-/// A file system whose inodes do not last: `V9FS_MAGIC` of statfs(2).
-const V9FS: FsType = FsType(0x0102_1997);
 /// More entries than a directory has whose parts differ; a hostile image could have millions.
 const MOST: usize = 4096;
 
@@ -125,12 +122,11 @@ impl Rules<'_> {
 
     /// The entries of a directory of a tree: its rights for each but the way to a part that has less.
     fn apart(&mut self, dir: &OwnedFd, tree: &Tree, path: &Path, below: &[Tree]) -> Result<()> {
-        let fleeting = fstatfs(dir).is_ok_and(|fs| fs.filesystem_type() == V9FS);
         let names = match entries(dir) {
-            Ok(names) if names.len() <= MOST && !fleeting => names,
+            Ok(names) if names.len() <= MOST && !tree.whole => names,
             given => {
                 let why = match given {
-                    Ok(_) if fleeting => {
+                    Ok(_) if tree.whole => {
                         "9p finds a file anew at each look, and a rule is about one that was found".into()
                     }
                     Ok(names) => format!("{} entries are too many for a rule each", names.len()),

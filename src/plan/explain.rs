@@ -4,12 +4,11 @@
 //! The text is for a reader who wants to learn what a launch is: the ladder in its chapters, and below each step why it
 //! is done and which attack it answers. The JSON is for programs; both have the same numbers and the same words.
 
-use super::{Actor, Plan, Source, Step};
+use super::{Actor, HostPath, Plan, Source, Step};
 use crate::host::Host;
 use crate::policy::Finding;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// Lines are broken before this column; a word that is longer than a line stays whole.
 const WIDTH: usize = 100;
@@ -166,17 +165,18 @@ fn subject(plan: &Plan, step: &Step) -> String {
         other => return other.subject(),
     };
     match plan.steps.iter().find_map(|s| source_of(s, slot)) {
-        Some(path) => plain.replacen(&format!("slot {slot}"), &format!("slot {slot}, {},", path.display()), 1),
+        Some(host) => plain.replacen(&format!("slot {slot}"), &format!("slot {slot}, {},", host.path.display()), 1),
         None => plain,
     }
     .trim_end_matches(',')
     .to_owned()
 }
 
-fn source_of(step: &Step, wanted: usize) -> Option<&PathBuf> {
+/// The host's path behind a slot, if this step fills it.
+pub(super) fn source_of(step: &Step, wanted: usize) -> Option<&HostPath> {
     match step {
-        Step::CloneSource { slot, path, .. } | Step::Idmap { slot, path, .. } if *slot == wanted => Some(&path.path),
-        Step::Overlay { slot: Some(slot), layers, .. } if *slot == wanted => layers.lower.first().map(|p| &p.path),
+        Step::CloneSource { slot, path, .. } | Step::Idmap { slot, path, .. } if *slot == wanted => Some(path),
+        Step::Overlay { slot: Some(slot), layers, .. } if *slot == wanted => layers.lower.first(),
         Step::Try { step, .. } => source_of(step, wanted),
         _ => None,
     }

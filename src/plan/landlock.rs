@@ -9,6 +9,7 @@
 //! Nothing outside of the container's root has a rule: the host's binary behind /proc/self/exe cannot be executed, a file
 //! behind a descriptor that was forgotten cannot be opened again.
 
+use super::explain::source_of;
 use super::step::{Attr, Source, Step};
 use super::{Draft, attr};
 use crate::error::{Error, Result};
@@ -76,6 +77,9 @@ pub struct Tree {
     pub execute: bool,
     /// Not nodev.
     pub devices: bool,
+    /// Its file system finds each file anew, so a rule about one of its files does not last: one rule is for all of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 impl Tree {
@@ -123,7 +127,7 @@ fn tree(path: &Path, attr: &Attr) -> Tree {
     let set = attr.top().0;
     let without = |bit: u64| set & bit == 0;
     let (write, execute, devices) = (without(attr::RDONLY), without(attr::NOEXEC), without(attr::NODEV));
-    Tree { path: path.to_owned(), write, execute, devices }
+    Tree { path: path.to_owned(), write, execute, devices, whole: false }
 }
 
 /// The trees of a plan, by its mounts in their order.
@@ -165,7 +169,7 @@ pub fn trees(steps: &[Step]) -> Vec<Tree> {
     for path in nodes {
         let around = trees.iter().rfind(|t| path.starts_with(&t.path));
         if !around.is_some_and(|t| t.write && t.devices) {
-            trees.push(Tree { path: path.to_owned(), write: true, execute: false, devices: true });
+            trees.push(Tree { path: path.to_owned(), write: true, execute: false, devices: true, whole: false });
         }
     }
     trees.sort_by(|a, b| a.path.cmp(&b.path));
@@ -183,6 +187,20 @@ fn of_slot(step: &Step, wanted: usize) -> Option<Attr> {
         }
         _ => None,
     }
+}
+
+/// The host's path that a step mounts, and where.
+fn bound<'a>(step: &'a Step, steps: &'a [Step]) -> Option<(&'a Path, &'a Path)> {
+    let (source, target) = match step.first() {
+        Step::AttachRootfs { source, .. } => (source, Path::new("/")),
+        Step::Bind { source, target, .. } => (source, target.as_path()),
+        _ => return None,
+    };
+    let host = match source {
+        Source::Path(host) => host,
+        Source::Slot(slot) => steps.iter().find_map(|s| source_of(s, *slot))?,
+    };
+    Some((host.path.as_path(), target))
 }
 
 /// The domain of a launch, for the steps that are laid so far. `mounts_more`: hooks that run before the pivot, and may
@@ -236,9 +254,15 @@ pub fn decide(draft: &mut Draft, steps: &[Step], mounts_more: bool) -> Result<Op
     }
     let absent = pieces.iter().filter(|(since, ..)| abi < *since).fold(0, |bits, (_, bit, _)| bits | bit);
     let ports = |list: &Option<Vec<u16>>| list.clone().filter(|_| abi >= TCP);
+    let mut trees = trees(steps);
+    for (host, target) in steps.iter().filter_map(|s| bound(s, steps)) {
+        if draft.host.sources.iter().any(|s| s.path == host && s.nine_p) {
+            trees.iter_mut().filter(|t| t.path == target).for_each(|t| t.whole = true);
+        }
+    }
     Ok(Some(Landlock {
         handled: access::ALL & !absent,
-        trees: trees(steps),
+        trees,
         tcp_bind: ports(&rule.tcp_bind),
         tcp_connect: ports(&rule.tcp_connect),
     }))
