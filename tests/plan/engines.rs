@@ -201,7 +201,8 @@ fn leads(
     socket: Option<&str>,
     block: bool,
 ) -> Result<Plan, String> {
-    let source = Source { path: path.into(), real: real.into(), block, socket: socket.map(PathBuf::from) };
+    let source =
+        Source { path: path.into(), real: real.into(), block, nine_p: false, socket: socket.map(PathBuf::from) };
     let host = Host { sources: vec![source], ..host() };
     plan_of(&bundle_of(config), policy, &host).map_err(|e| e.to_string())
 }
