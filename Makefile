@@ -5,7 +5,7 @@ DESTDIR ?=
 CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(shell rustc -vV | sed -n 's/^host: //p')/release/stockade
 
-.PHONY: build check advisories test bench demo install
+.PHONY: build check advisories test test-engines bench demo install
 
 build: ## the release binary, static: target/TRIPLE/release/stockade
 	$(CARGO) build --release
@@ -22,6 +22,9 @@ advisories: ## known holes in the crates that ship; from the network
 
 test: ## the whole suite, natively and in the test machine
 	tests/run
+
+test-engines: ## Podman, Docker, containerd, buildah and umoci with stockade below them; as root
+	tests/engines/run
 
 bench: ## launches beside crun, runc and bubblewrap
 	$(CARGO) bench --bench launch

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 const SYS_ADMIN: u64 = 1 << 21;
+const MKNOD: u64 = 1 << 27;
 
 /// The kernel's number of a capability: `caps` knows them by name.
 fn bit(cap: oci_spec::runtime::Capability) -> u64 {
@@ -125,6 +126,13 @@ pub fn capabilities(draft: &mut Draft, process: &Process) -> Result<Caps> {
                 "a file with inheritable bits would revive them (CVE-2022-29162)",
             );
             caps.inheritable &= caps.ambient;
+        }
+    }
+    if draft.unruled() {
+        for set in
+            [&mut caps.bounding, &mut caps.effective, &mut caps.permitted, &mut caps.inheritable, &mut caps.ambient]
+        {
+            *set &= !MKNOD;
         }
     }
     let own = draft.ns.is_own(super::Ns::User);

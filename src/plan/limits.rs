@@ -303,6 +303,9 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
     let why = "a device program needs CAP_BPF in the initial user namespace and a cgroup v2 of our own";
     if draft.host.initial_userns && !draft.ns.is_own(Ns::User) {
         // Host ids are shared: mknod and an open of a raw disk would work.
+        if draft.host.cgroup.disabled {
+            return unruled(draft);
+        }
         return Err(Error::new("device program", "linux.resources.devices", why)
             .hint("mount cgroup v2, or let the container have a user namespace of its own"));
     }
@@ -314,6 +317,19 @@ fn devices(draft: &mut Draft, resources: &LinuxResources, cgroup: bool) -> Resul
         "no device program; mknod is EPERM in a user namespace and foreign mounts are nodev",
         why,
     );
+    Ok(None)
+}
+
+/// The caller wants no cgroup, and nothing else holds rules of devices.
+fn unruled(draft: &mut Draft) -> Result<Option<Vec<device::Rule>>> {
+    let (field, asked) = ("linux.resources.devices", "--cgroup-manager disabled");
+    let why = "a device program has its place in a cgroup, and the ids are the host's";
+    let given = match draft.policy.unruled_devices {
+        Above::Refuse => return Err(draft.refuse(field, asked, why, "unruledDevices")),
+        Above::Tighten => "nodev on every mount, and no CAP_MKNOD",
+        Above::Allow => "no rule holds",
+    };
+    draft.find("unruledDevices", field, asked, given, why);
     Ok(None)
 }
 

@@ -186,6 +186,12 @@ impl Draft<'_> {
         self.policy.namespaces.silent.iter().any(|s| s == ns.name())
     }
 
+    /// Whether nodev and the lack of CAP_MKNOD stand in for a device program that has no cgroup.
+    pub fn unruled(&self) -> bool {
+        let shared = self.host.initial_userns && !self.ns.is_own(Ns::User);
+        self.host.cgroup.disabled && shared && self.policy.unruled_devices == Above::Tighten
+    }
+
     /// Records what was decided beyond the config.
     pub fn find(&mut self, rule: &str, field: &str, asked: &str, given: &str, why: &str) {
         self.findings.push(finding(rule, field, asked, given, why));

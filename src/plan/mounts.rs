@@ -181,7 +181,7 @@ fn root(draft: &mut Draft, ids: &Ids, readonly: bool, view: &mut View) -> Result
     if flags.nosuid {
         set.set_below |= attr::NOSUID;
     }
-    if flags.nodev {
+    if flags.nodev || draft.unruled() {
         set.set_below |= attr::NODEV;
     }
     if set != Attr::default() {
@@ -535,6 +535,7 @@ fn fill_standard(draft: &mut Draft, wishes: &mut Vec<Wish>) {
 /// nosuid, nodev, noexec and recursive read-only, where the policy wants them.
 fn harden(draft: &mut Draft, wishes: &mut [Wish]) -> Result<()> {
     let rule = draft.policy.mounts.clone();
+    let unruled = draft.unruled();
     let mut tightened: Vec<String> = Vec::new();
     let mut lifted = Vec::new();
     for wish in wishes.iter_mut() {
@@ -546,7 +547,7 @@ fn harden(draft: &mut Draft, wishes: &mut [Wish]) -> Result<()> {
         // What is bound is what it is, whatever type the config calls it.
         let of_devices =
             !wish.bind && (wish.fstype == "devpts" || (wish.fstype == "tmpfs" && wish.target == Path::new("/dev")));
-        if rule.nodev && !of_devices {
+        if (rule.nodev || unruled) && !of_devices {
             add |= attr::NODEV;
         }
         if rule.noexec

@@ -42,7 +42,9 @@ pub fn privileged(draft: &mut Draft, process: &Process) -> Result<()> {
     let rules = linux.and_then(|l| l.resources().as_ref()?.devices().clone()).unwrap_or_default();
     let filtered = linux.is_some_and(|l| l.seccomp().is_some());
     let all = rules.iter().any(is_every_device);
-    let Some(signs) = signs(bounding, draft.host.known_caps, filtered, masked, all) else { return Ok(()) };
+    // An engine gives what it has itself: in a container or a unit of its own that is less than the kernel knows.
+    let own = if draft.host.privileged() { draft.host.caps } else { u64::MAX };
+    let Some(signs) = signs(bounding, draft.host.known_caps & own, filtered, masked, all) else { return Ok(()) };
     let asked = format!("every capability, {}", signs.join(", "));
     let why = "a privileged container is root on the host";
     if rule == Above::Refuse {
@@ -52,7 +54,7 @@ pub fn privileged(draft: &mut Draft, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// What tells that a container is privileged; none: it is not. `known`: the capabilities of this kernel.
+/// What tells that a container is privileged; none: it is not. `known`: the capabilities that there are to give.
 pub fn signs(bounding: u64, known: u64, filtered: bool, masked: bool, all_devices: bool) -> Option<Vec<&'static str>> {
     let every = EVERY & known;
     if every == 0 || bounding & every != every {

@@ -92,6 +92,9 @@ pub struct Policy {
     pub block_devices: Above,
     /// A rule of `linux.resources.devices` that allows every device, or every block device.
     pub all_devices: Above,
+    /// `--cgroup-manager disabled` for a container with the ids of the host: no cgroup, so no device program. Tightened,
+    /// every mount is nodev and CAP_MKNOD is not given.
+    pub unruled_devices: Above,
     /// `linux.netDevices`: network devices of the host that are moved into the container.
     pub net_devices: Above,
     /// `linux.intelRdt`: a class of the processor's caches and memory bandwidth.

@@ -192,6 +192,45 @@ fn privileged_is_refused_and_what_is_not_quite_is_tightened() {
     has(&planned(&all, &engine()), &["seccomp: default"]);
 }
 
+#[test]
+fn an_engine_that_lacks_a_capability_itself_says_privileged_without_it() {
+    // SYS_RESOURCE: an engine in a container or a unit of its own.
+    let lacking = Host { caps: host().caps & !(1 << 24), ..host() };
+    let mut config = sent("docker-privileged");
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set].as_array_mut().unwrap().retain(|c| c != "CAP_SYS_RESOURCE");
+    }
+    let planned_by = |host: &Host| plan_of(&bundle_of(&config), &engine(), host).map_err(|e| e.to_string());
+    refused(&planned_by(&lacking), &["privileged"]);
+    // What leaves out a capability that could have been given has another shape.
+    has(&planned_by(&host()), &["finding allDevices"]);
+}
+
+#[test]
+fn without_a_cgroup_the_engine_says_what_holds_the_devices() {
+    let host = Host { cgroup: Cgroup { disabled: true, ..Cgroup::default() }, ..host() };
+    let mut config = sent("podman");
+    config["linux"]["resources"].as_object_mut().unwrap().remove("pids");
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_MKNOD".into());
+    }
+    let by = |policy: &Policy| plan_of(&bundle_of(&config), policy, &host).map_err(|e| e.to_string());
+    // Even where an operator gives MKNOD otherwise.
+    let generous = loosened(json!({ "capabilities": { "ceiling": ["CHOWN", "MKNOD"] } }));
+    for policy in [engine(), generous] {
+        let plan = by(&policy);
+        has(&plan, &["finding unruledDevices", "nodev on every mount"]);
+        has(&plan, &["finding mounts root silent", "rnodev"]);
+        has(&plan, &["mount: proc on /proc", "nodev"]);
+        has_not(&plan, &["mount: tmpfs on /dev ", "nodev"]);
+        has_not(&plan, &["bounding set", "MKNOD"]);
+    }
+    let oci = by(&Policy::load("oci").unwrap());
+    has(&oci, &["finding unruledDevices", "no rule holds"]);
+    has(&oci, &["bounding set", "MKNOD"]);
+    refused(&by(&loosened(json!({ "unruledDevices": "refuse" }))), &["--cgroup-manager disabled", "unruledDevices"]);
+}
+
 /// The fact that a path leads to another, and to a socket.
 fn leads(
     config: &Value,

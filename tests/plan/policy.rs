@@ -449,6 +449,15 @@ fn rules() -> Vec<Rule> {
             then: |r| has(r, &["device program", "allow a *:* rwm"]) && !has(r, &["finding allDevices"]),
         },
         Rule {
+            key: "unruledDevices",
+            config: silent(),
+            host: || Host { cgroup: Cgroup { disabled: true, ..Cgroup::default() }, ..v2() },
+            // A user namespace of its own needs no device program.
+            strict: |r| has(r, &["finding host linux.resources.devices", "mknod is EPERM"]),
+            loosened: json!({ "unruledDevices": "tighten", "namespaces": { "silent": ["mount", "pid"], "host": "allow" } }),
+            then: |r| has(r, &["finding unruledDevices", "-> nodev on every mount, and no CAP_MKNOD"]),
+        },
+        Rule {
             key: "foreignAnnotations",
             config: usual(json!({ "annotations": { "run.oci.handler": "krun" } })),
             host: v2,
