@@ -32,8 +32,12 @@ bench: ## launches beside crun, runc and bubblewrap
 demo: build ## a command of this machine in a throwaway container
 	$(BINARY) sandbox -- sh -c 'id; hostname; ps ax; ls /; grep -E "^(Cap|NoNew|Seccomp:)" /proc/self/status'
 
-install: build ## the binary, and the policies and profiles to read and to start from
+install: build ## the binary, man pages, completions, and the policies and profiles to read and to start from
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/stockade
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/policy profiles/policy/*.json
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/apparmor profiles/apparmor/*
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/stockade/seccomp profiles/seccomp/*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 man/*.1
+	install -D -m 0644 completions/stockade.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/stockade
+	install -D -m 0644 completions/_stockade $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_stockade
+	install -D -m 0644 completions/stockade.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/stockade.fish

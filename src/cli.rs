@@ -1,11 +1,13 @@
 //! The command line: clap structs. The doc comments are the help; `words` is what was typed, before clap.
 
+pub mod see;
 pub mod words;
 
 use crate::error::Result;
 use crate::host::{Cgroup, Host};
 use crate::log::{Format, Level, Target};
 use clap::{Args, Parser, Subcommand};
+pub use see::{Diff, Doctor, Events, Inspect, Pids};
 use std::path::PathBuf;
 
 /// Open Container Initiative runtime: hardened, minimal, and able to explain every step
@@ -121,10 +123,12 @@ pub enum Command {
     /// Create a container; its process waits for `start`
     Create(Create),
     /// Start a created container
+    #[command(after_help = "Example:\n  stockade create --bundle ./bundle box && stockade start box")]
     Start(Id),
     /// Run one more command in a container, confined as its process is
     Exec(Box<Exec>),
     /// Print the state of a container as JSON
+    #[command(after_help = "Example:\n  stockade state box | jq -r .status")]
     State(Id),
     /// Send a signal to a container's process
     Kill(Kill),
@@ -135,13 +139,21 @@ pub enum Command {
     /// Change the limits of a container while it runs
     Update(Box<Update>),
     /// Stop all processes of a container where they are
+    #[command(after_help = "Example:\n  stockade pause box")]
     Pause(Id),
     /// Let the processes of a paused container go on
+    #[command(after_help = "Example:\n  stockade resume box")]
     Resume(Id),
     /// Show the processes of a container, by the host's pids
     Ps(Ps),
-    /// Show what a container uses, and when the OOM killer strikes
+    /// Show the processes of a container, by their numbers on the host and inside
+    Pids(Pids),
+    /// Show what a container uses and when the OOM killer strikes, or what happens to all containers
     Events(Events),
+    /// Show what a container is: namespaces, ids, capabilities, filters, mounts, limits
+    Inspect(Inspect),
+    /// Show what differs between two containers, or a container and the host
+    Diff(Diff),
     /// Write images of a running container, to be restored later, with criu
     Checkpoint(Checkpoint),
     /// Make a container again from the images of a checkpoint, with criu
@@ -149,11 +161,14 @@ pub enum Command {
     /// Write a config.json to start from
     Spec(Spec),
     /// Show what this runtime implements, as JSON (features.md of the specification)
+    #[command(after_help = "Example:\n  stockade features | jq .linux.namespaces")]
     Features,
     /// Show what a launch would do: the facts, the findings and the plan, step by step
     Explain(Explain),
     /// Check a bundle or a running container against the rules of a policy and the CIS benchmark
     Audit(Audit),
+    /// Show what this host can enforce, what strict has to do without, and the remedies
+    Doctor(Doctor),
     /// Run a command of this host in a throwaway hardened container, without an image
     Sandbox(Sandbox),
 }
@@ -422,21 +437,6 @@ pub struct Ps {
     /// Arguments for the host's ps(1) [default: -ef]
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
-}
-
-/// Show what a container uses
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  stockade events --stats box\n  stockade events --interval 1s box")]
-pub struct Events {
-    /// The container's id
-    #[arg(value_name = "ID")]
-    pub id: String,
-    /// Once, and end
-    #[arg(long)]
-    pub stats: bool,
-    /// How often
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    pub interval: String,
 }
 
 /// What `checkpoint` and `restore` share

@@ -13,11 +13,12 @@
 //!   the caller hands to a container.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it; [`audit`] asks the same rules of a bundle or of a
-//!   container that runs, and reports.
+//!   container that runs, and reports; [`doctor`] asks them of this host.
 //! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
-//!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container does.
+//!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container is and does,
+//!   and tries what `doctor` asks.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod audit;
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod commands;
 pub mod console;
 pub mod criu;
+pub mod doctor;
 pub mod error;
 pub mod handover;
 pub mod hooks;

@@ -176,16 +176,18 @@ fn maps(namespace: &OwnedFd) -> Result<Maps> {
     }
 }
 
+/// The lines of a uid_map or gid_map: (inside, outside, count).
+pub fn map_lines(text: &str) -> Vec<(u32, u32, u32)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().map(|w| w.parse::<u32>().ok());
+        Some((words.next()??, words.next()??, words.next()??))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn read_maps(pid: i32) -> Result<Maps> {
     let map = |file: &str| -> Result<Vec<(u32, u32, u32)>> {
-        let text = read_small(format!("/proc/{pid}/{file}"), 1 << 16)?;
-        Ok(text
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace().map(|w| w.parse::<u32>().ok());
-                Some((words.next()??, words.next()??, words.next()??))
-            })
-            .collect())
+        Ok(map_lines(&read_small(format!("/proc/{pid}/{file}"), 1 << 16)?))
     };
     let setgroups = read_small(format!("/proc/{pid}/setgroups"), 64)?.trim() == "allow";
     Ok(Maps { uids: map("uid_map")?, gids: map("gid_map")?, setgroups })

@@ -202,6 +202,15 @@ impl ProcessId {
         matches!(stat_of(self.pid), Some((state, start)) if start == self.start && !matches!(state, 'Z' | 'X'))
     }
 
+    /// The status of exactly this process as wait(2) would tell it, while it has ended and nobody has waited for it.
+    pub fn exit_status(&self) -> Option<i32> {
+        let text = read_small(format!("/proc/{}/stat", self.pid), 4096).ok()?;
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+        let (state, start) = (fields.next()?, fields.nth(18)?.parse::<u64>().ok()?);
+        // proc_pid_stat(5), field 52: the last.
+        if start == self.start && state == "Z" { fields.next_back()?.parse().ok() } else { None }
+    }
+
     /// A descriptor of exactly this process; none when it is gone.
     pub fn open(&self) -> Option<OwnedFd> {
         let fd = crate::sys::pidfd_open(self.pid).ok()?;

@@ -83,6 +83,28 @@ pub fn pidfd_open(pid: i32) -> Res<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
+/// PIDFD_GET_INFO of ioctl_pidfd(2): the status of a process that was waited for by its parent, as wait(2) tells it; since
+/// Linux 6.15, and none before.
+pub fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    /// The kernel's first version of `struct pidfd_info`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    // _IOWR(0xff, 11, 64 bytes)
+    const PIDFD_GET_INFO: u64 = 0xc040_ff0b;
+    const { assert!(size_of::<Info>() == 64) };
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    // SAFETY: the kernel fills at most the size that the request names, which is the struct's.
+    let ret = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
+    (ret == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
 /// setns(2) into the namespaces of these types that the process of a pidfd is in, all at once; or into the one of an
 /// ns descriptor. nix's own flags lack CLONE_NEWTIME.
 pub fn setns(fd: BorrowedFd<'_>, types: u64) -> Res<()> {

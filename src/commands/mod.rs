@@ -2,12 +2,14 @@
 
 mod audit;
 mod checkpoint;
+mod doctor;
 mod exec;
 mod features;
 mod launch;
 mod lifecycle;
 mod resources;
 mod sandbox;
+mod see;
 mod show;
 mod spec;
 
@@ -42,13 +44,17 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Pause(args) => resources::freeze(&global, &args.id, true),
         Command::Resume(args) => resources::freeze(&global, &args.id, false),
         Command::Ps(args) => resources::ps(&global, &args),
+        Command::Pids(args) => see::pids(&global, &args),
         Command::Events(args) => resources::events(&global, &args),
+        Command::Inspect(args) => see::inspect(&global, &args),
+        Command::Diff(args) => see::diff(&global, &args),
         Command::Explain(args) => show::explain(&global, &args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&global, &args),
         Command::Restore(args) => checkpoint::restore(&global, args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
         Command::Audit(args) => audit::audit(&global, &args),
+        Command::Doctor(args) => doctor::doctor(&global, &args),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),
     }
 }

@@ -3,7 +3,7 @@
 use crate::cgroup::{self, Group, device, honest};
 use crate::cli::{Events, Global, Ps, Update};
 use crate::error::{Context, Error, Result};
-use crate::observe::{ps, stats};
+use crate::observe::{monitor, ps, stats};
 use crate::plan::resources::{Wanted, asked};
 use crate::policy::{Finding, parse_size};
 use crate::state::{Entry, State, Status, Store};
@@ -17,7 +17,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-fn known(global: &Global, id: &str) -> Result<(Entry, State, Status)> {
+pub(super) fn known(global: &Global, id: &str) -> Result<(Entry, State, Status)> {
     let entry = Store::open(global.root.as_deref())?.entry(id)?;
     let (state, status) = entry.require()?;
     Ok((entry, state, status))
@@ -240,16 +240,38 @@ fn order(group: &Group, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
     wanted
 }
 
+/// A line of statistics. Field order is part of the format: readers match the beginning of the line.
+fn stats_line(id: &str, group: &Group) -> String {
+    format!("{{\"type\":\"stats\",\"id\":{},\"data\":{}}}", json!(id), stats::collect(group))
+}
+
+/// `stockade events` of all containers.
+fn events_of_all(global: &Global, args: &Events) -> Result<i32> {
+    let store = Store::open(global.root.as_deref())?;
+    if !args.stats {
+        let interval = parse_interval(&args.interval)?;
+        return monitor::all(&store, interval, &mut std::io::stdout().lock()).map(|()| 0);
+    }
+    let mut text = String::new();
+    for id in store.ids()? {
+        // One that is deleted meanwhile, or has no cgroup, uses nothing that could be told.
+        if let Ok(Some(group)) = store.entry(&id).and_then(|e| e.cgroup()) {
+            text += &(stats_line(&id, &group) + "\n");
+        }
+    }
+    crate::log::print(&text).map(|()| 0)
+}
+
 /// `stockade events`.
 pub fn events(global: &Global, args: &Events) -> Result<i32> {
-    let (entry, _, status) = known(global, &args.id)?;
+    let Some(id) = &args.id else { return events_of_all(global, args) };
+    let (entry, _, status) = known(global, id)?;
     if status == Status::Stopped {
-        return Err(Error::new("events", args.id.as_str(), "container not running"));
+        return Err(Error::new("events", id.as_str(), "container not running"));
     }
     let interval = parse_interval(&args.interval)?;
     let group = group(&entry, "events")?;
-    // Field order is part of the format: readers match the beginning of the line.
-    let line = || format!("{{\"type\":\"stats\",\"id\":{},\"data\":{}}}", json!(args.id), stats::collect(&group));
+    let line = || stats_line(id, &group);
     let say = |text: String| -> Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{text}").and_then(|()| out.flush()).at("events", "stdout")
@@ -271,7 +293,7 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
     loop {
         if let Some(kills) = watched.as_ref().and_then(|fd| value(fd, "oom_kill ")) {
             for _ in seen.unwrap_or(kills)..kills {
-                say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(args.id)))?;
+                say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(id)))?;
             }
             seen = Some(kills);
         }
@@ -288,13 +310,13 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(Error::os("events", args.id.as_str(), e)),
+            Err(e) => return Err(Error::os("events", id.as_str(), e)),
         }
     }
 }
 
 /// `5s`, `100ms`, `1m`.
-fn parse_interval(text: &str) -> Result<Duration> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number: Option<f64> = text[..text.len() - unit.len()].parse().ok();
     let factor = match unit {

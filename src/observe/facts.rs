@@ -68,25 +68,41 @@ fn open_hooks(config: &Value) -> Vec<(String, String)> {
 }
 
 /// `Name:\tvalue` lines of /proc/PID/status.
-fn status(pid: i32) -> BTreeMap<String, String> {
+pub(super) fn status(pid: i32) -> BTreeMap<String, String> {
     let text = read_small(format!("/proc/{pid}/status"), 64 << 10).unwrap_or_default();
     text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect()
 }
 
-fn inode(path: String) -> Option<u64> {
+/// The number of a file.
+pub(super) fn inode(path: impl AsRef<Path>) -> Option<u64> {
     std::fs::metadata(path).ok().map(|m| m.ino())
+}
+
+/// A file of /proc/PID, without the end of its last line.
+pub(super) fn text_of(pid: i32, file: &str) -> Option<String> {
+    let text = read_small(format!("/proc/{pid}/{file}"), 1 << 20).ok()?;
+    Some(text.trim_end_matches(['\n', '\0']).to_owned())
+}
+
+/// The id inside for an id outside, by a uid_map or gid_map.
+pub(super) fn inside(map: &str, outside: u32) -> Option<u32> {
+    namespaces::map_lines(map).into_iter().find_map(|(inside, first, count)| {
+        let n = outside.checked_sub(first).filter(|n| *n < count)?;
+        inside.checked_add(n)
+    })
+}
+
+/// Each namespace of a process and the host's of the same type, by their inodes; none: it cannot be told.
+pub(super) fn inodes(pid: i32) -> Vec<(Ns, Option<u64>, Option<u64>)> {
+    let of = |who: &str, ns: Ns| inode(format!("/proc/{who}/ns/{}", ns.file()));
+    // PID 1 is the host's, where we may look; else we are on the host ourselves.
+    let both = |ns: Ns| (ns, of(&pid.to_string(), ns), of("1", ns).or_else(|| of("self", ns)));
+    Ns::ALL.into_iter().map(both).collect()
 }
 
 /// Whether a process has a namespace other than the host's, of each type; none: it cannot be told.
 fn namespaces_of(pid: i32) -> Vec<(&'static str, Option<bool>)> {
-    let own = |ns: Ns| {
-        let theirs = inode(format!("/proc/{pid}/ns/{}", ns.file()))?;
-        // PID 1 is the host's, where we may look; else we are on the host ourselves.
-        let host =
-            inode(format!("/proc/1/ns/{}", ns.file())).or_else(|| inode(format!("/proc/self/ns/{}", ns.file())))?;
-        Some(theirs != host)
-    };
-    Ns::ALL.into_iter().map(|ns| (ns.name(), own(ns))).collect()
+    inodes(pid).into_iter().map(|(ns, theirs, host)| (ns.name(), theirs.zip(host).map(|(a, b)| a != b))).collect()
 }
 
 /// Addresses and ports on which somebody in the process's network namespace listens.
@@ -121,10 +137,7 @@ pub fn of_container(entry: &Entry, state: &State, host: &Host, ruler: &Policy) -
             .collect()
     });
     let processes = ps::pids(entry, state)?.into_iter().take(PROCESSES).map(|pid| Process { pid, status: status(pid) });
-    let text = |file: &str| {
-        let text = read_small(format!("/proc/{pid}/{file}"), 1 << 20).ok()?;
-        Some(text.trim_end_matches(['\n', '\0']).to_owned())
-    };
+    let text = |file: &str| text_of(pid, file);
     let host_mounts = mountinfo::of("1").or_else(|_| mountinfo::of("self"))?;
     let mut live = Live {
         id: state.id.clone(),

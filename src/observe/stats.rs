@@ -6,7 +6,7 @@ use crate::cgroup::Group;
 use serde_json::{Map, Value, json};
 
 /// A flat keyed file such as memory.stat.
-fn keyed(group: &Group, file: &str) -> Map<String, Value> {
+pub(super) fn keyed(group: &Group, file: &str) -> Map<String, Value> {
     let text = group.get(file).unwrap_or_default();
     text.lines()
         .filter_map(|l| {
@@ -16,7 +16,7 @@ fn keyed(group: &Group, file: &str) -> Map<String, Value> {
         .collect()
 }
 
-fn number(map: &Map<String, Value>, key: &str) -> u64 {
+pub(super) fn number(map: &Map<String, Value>, key: &str) -> u64 {
     map.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
@@ -29,7 +29,7 @@ fn single(group: &Group, file: &str) -> Option<u64> {
 }
 
 /// Pressure stall information: accounting/psi.
-fn pressure(group: &Group, file: &str) -> Option<Value> {
+pub(super) fn pressure(group: &Group, file: &str) -> Option<Value> {
     let text = group.get(file).ok().filter(|t| !t.trim().is_empty())?;
     let mut all = Map::new();
     for line in text.lines() {

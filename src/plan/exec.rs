@@ -84,8 +84,13 @@ impl From<&Filter> for Recorded {
 }
 
 impl Recorded {
+    /// Where its profile is from.
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+
     /// The filter again; none where the record is damaged, and half a filter is none.
-    fn filter(&self) -> Option<Filter> {
+    pub fn filter(&self) -> Option<Filter> {
         fn number(text: &str, from: usize, to: usize) -> Option<u32> {
             // `from_str_radix` takes a sign, too.
             let digits = text.get(from..to).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;

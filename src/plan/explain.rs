@@ -88,7 +88,7 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
 }
 
 /// A label, then words from a column on, broken into lines that start there, too.
-fn lines(out: &mut String, label: &str, column: usize, words: &str) {
+pub fn lines(out: &mut String, label: &str, column: usize, words: &str) {
     let (label, words) = (plain(label), plain(words));
     let mut line = format!("{label:<column$}");
     if label.chars().count() >= column {

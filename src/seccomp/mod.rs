@@ -8,6 +8,7 @@
 mod compile;
 #[cfg(test)]
 mod emulate;
+pub mod outcomes;
 pub mod syscalls;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ pub struct Program {
 }
 
 /// What a filter answers to one system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// The whole process dies.
     KillProcess,
@@ -73,6 +74,35 @@ impl Verdict {
             Verdict::Trace(n) => libc::SECCOMP_RET_TRACE | u32::from(n),
             Verdict::Log => libc::SECCOMP_RET_LOG,
             Verdict::Allow => libc::SECCOMP_RET_ALLOW,
+        }
+    }
+
+    /// The verdict behind a value that a filter returned. One that the kernel does not know kills the process.
+    pub fn from_ret(ret: u32) -> Verdict {
+        let data = (ret & libc::SECCOMP_RET_DATA) as u16;
+        match ret & libc::SECCOMP_RET_ACTION_FULL {
+            libc::SECCOMP_RET_KILL_THREAD => Verdict::KillThread,
+            libc::SECCOMP_RET_TRAP => Verdict::Trap,
+            libc::SECCOMP_RET_ERRNO => Verdict::Errno(data),
+            libc::SECCOMP_RET_USER_NOTIF => Verdict::Notify,
+            libc::SECCOMP_RET_TRACE => Verdict::Trace(data),
+            libc::SECCOMP_RET_LOG => Verdict::Log,
+            libc::SECCOMP_RET_ALLOW => Verdict::Allow,
+            _ => Verdict::KillProcess,
+        }
+    }
+
+    /// In a word or two: an errno by its name.
+    pub fn word(self) -> String {
+        match self {
+            Verdict::KillProcess => "kill the process".to_owned(),
+            Verdict::KillThread => "kill the thread".to_owned(),
+            Verdict::Trap => "SIGSYS".to_owned(),
+            Verdict::Errno(n) => format!("{:?}", nix::errno::Errno::from_raw(i32::from(n))),
+            Verdict::Notify => "an agent decides".to_owned(),
+            Verdict::Trace(_) => "a tracer decides".to_owned(),
+            Verdict::Log => "allowed and logged".to_owned(),
+            Verdict::Allow => "allowed".to_owned(),
         }
     }
 

@@ -80,6 +80,12 @@ pub fn name(abi: Abi, number: u32) -> Option<&'static str> {
     TABLE.iter().find(|row| abi.number_in(row) == Some(number)).map(|row| row.0)
 }
 
+/// Every call of an architecture: its name and its number, as a filter sees it.
+pub fn of(abi: Abi) -> impl Iterator<Item = (&'static str, u32)> {
+    let bit = if abi == Abi::X32 { X32_BIT } else { 0 };
+    TABLE.iter().filter_map(move |row| Some((row.0, abi.number_in(row)? | bit)))
+}
+
 /// Every name that has a number somewhere.
 #[cfg(test)]
 pub(super) fn all_names() -> impl Iterator<Item = &'static str> {

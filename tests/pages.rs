@@ -1,0 +1,184 @@
+//! man/ and completions/: made here from the command line, so that neither can say what the program does not; and every
+//! verb's help has an example that the program takes.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test pages` writes them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use common::*;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use stockade::cli::{self, Cli, words};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The verbs that help lists.
+fn verbs() -> Vec<clap::Command> {
+    Cli::command().get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect()
+}
+
+/// A page for the program and one for each verb.
+fn pages() -> BTreeMap<String, Vec<u8>> {
+    let mut pages = BTreeMap::new();
+    let mut add = |command: clap::Command, name: String| {
+        let mut page = Vec::new();
+        let man = clap_mangen::Man::new(command.version(env!("CARGO_PKG_VERSION")))
+            .title(name.to_uppercase())
+            .source("stockade")
+            .manual("stockade manual");
+        man.render(&mut page).unwrap();
+        pages.insert(format!("{name}.1"), page);
+    };
+    add(Cli::command(), "stockade".to_owned());
+    for verb in verbs() {
+        let name = format!("stockade-{}", verb.get_name());
+        let typed = format!("stockade {}", verb.get_name());
+        // The name of a page has a hyphen, and what is typed has none.
+        let verb = verb.display_name(name.clone()).bin_name(typed);
+        add(verb, name);
+    }
+    pages
+}
+
+fn completions() -> BTreeMap<String, Vec<u8>> {
+    let files = [("stockade.bash", Shell::Bash), ("_stockade", Shell::Zsh), ("stockade.fish", Shell::Fish)];
+    let make = |shell| {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut text);
+        text
+    };
+    files.into_iter().map(|(name, shell)| (name.to_owned(), make(shell))).collect()
+}
+
+fn same(dir: &str, made: BTreeMap<String, Vec<u8>>) {
+    let path = root().join(dir);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        for (name, text) in &made {
+            std::fs::write(path.join(name), text).unwrap();
+        }
+    }
+    let there: BTreeMap<String, Vec<u8>> = std::fs::read_dir(&path)
+        .unwrap()
+        .flatten()
+        .map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path()).unwrap()))
+        .collect();
+    let names = |all: &BTreeMap<String, Vec<u8>>| all.keys().cloned().collect::<Vec<_>>();
+    let how = "UPDATE_GOLDEN=1 cargo test --test pages writes them";
+    assert_eq!(names(&there), names(&made), "{dir}/: {how}");
+    for (name, text) in &made {
+        assert!(there[name] == *text, "{dir}/{name} is not what the command line says: {how}");
+    }
+}
+
+#[test]
+fn man_pages_are_of_this_command_line() {
+    let pages = pages();
+    for (name, page) in &pages {
+        let page = text(page);
+        assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS") && page.contains(".SH OPTIONS"), "{name}");
+        assert!(page.contains("Example"), "{name}: {page}");
+    }
+    assert!(text(&pages["stockade.1"]).contains("stockade\\-inspect(1)"), "the verbs have their references");
+    same("man", pages);
+}
+
+#[test]
+fn completions_are_of_this_command_line() {
+    same("completions", completions());
+}
+
+#[test]
+fn bash_completes_verbs_and_options() {
+    let file = root().join("completions/stockade.bash");
+    let complete = |words: &[&str]| {
+        let last = words.last().unwrap();
+        let script = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _stockade stockade '{last}' '{}'; echo \"${{COMPREPLY[@]}}\"",
+            file.display(),
+            words.join(" "),
+            words.len() - 1,
+            words[words.len() - 2],
+        );
+        match Command::new("bash").args(["-c", &script]).output() {
+            Ok(out) => Some(ok(&out)),
+            Err(_) => None,
+        }
+    };
+    let Some(verbs) = complete(&["stockade", "ins"]) else {
+        return skip("bash_completes_verbs_and_options", "bash is missing");
+    };
+    assert_eq!(verbs.trim(), "inspect");
+    assert_eq!(complete(&["stockade", "pids", "--wa"]).unwrap().trim(), "--watch");
+    assert_eq!(complete(&["stockade", "nothing"]).unwrap().trim(), "");
+}
+
+/// The words of a line of shell, up to the next command in it.
+fn split(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut word, mut quote, mut any) = (String::new(), None, false);
+    for c in line.chars() {
+        match (c, quote) {
+            (c, Some(q)) if c == q => quote = None,
+            (c, Some(_)) => word.push(c),
+            ('\'' | '"', None) => (quote, any) = (Some(c), true),
+            ('|' | '&' | '>' | ';', None) => break,
+            (' ', None) => {
+                if any || !word.is_empty() {
+                    found.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            (c, None) => word.push(c),
+        }
+    }
+    if any || !word.is_empty() {
+        found.push(word);
+    }
+    found
+}
+
+#[test]
+fn every_verb_has_an_example_that_the_program_takes() {
+    let command = cli::command();
+    for verb in verbs() {
+        let name = verb.get_name().to_owned();
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.starts_with("Example"), "{name}: {help:?}");
+        // A line may lead up to it by other words.
+        let lines: Vec<&str> = help.lines().filter_map(|l| Some(&l[l.find("stockade ")?..])).collect();
+        assert!(!lines.is_empty(), "{name}: {help}");
+        let mut own = 0;
+        for line in lines {
+            let typed: Vec<OsString> = split(line).into_iter().map(Into::into).collect();
+            let parsed = command.clone().try_get_matches_from(words::normal(typed, &command));
+            let matches = parsed.unwrap_or_else(|e| panic!("{name}: {line}: {e}"));
+            own += usize::from(matches.subcommand_name() == Some(name.as_str()));
+            // What comes after && is this verb at last.
+            own += usize::from(line.split("&& stockade ").skip(1).any(|rest| rest.starts_with(&name)));
+        }
+        assert!(own > 0, "{name}: no example of it in {help}");
+    }
+}
+
+#[test]
+fn what_is_installed_has_pages_and_completions_in_their_places() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    for (what, place) in [
+        ("man/*.1", "share/man/man1"),
+        ("completions/stockade.bash", "share/bash-completion/completions/stockade"),
+        ("completions/_stockade", "share/zsh/site-functions/_stockade"),
+        ("completions/stockade.fish", "share/fish/vendor_completions.d/stockade.fish"),
+    ] {
+        let found = makefile.lines().any(|l| l.contains("install -D") && l.contains(what) && l.contains(place));
+        assert!(found, "{what} to {place}");
+    }
+}

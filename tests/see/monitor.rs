@@ -1,0 +1,198 @@
+//! `events` of all containers.
+
+use super::common::*;
+use crate::{need_root, probe};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// A monitor that runs, and what it said so far.
+struct Monitor {
+    child: Child,
+    lines: Receiver<Value>,
+    seen: Vec<Value>,
+}
+
+impl Monitor {
+    fn of(bundle: &Bundle) -> Monitor {
+        let mut child =
+            bundle.command(&["events", "--all", "--interval", "100ms"]).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+                assert!(line.starts_with("{\"time\":\""), "{line}");
+                if send.send(value).is_err() {
+                    break;
+                }
+            }
+        });
+        // It watches once the directory is there.
+        wait_for("the directory of the states", || bundle.root().exists());
+        Monitor { child, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line of this type about this container.
+    fn next(&mut self, kind: &str, id: &str) -> Value {
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(value) => {
+                    self.seen.push(value.clone());
+                    if value["type"] == kind && value["id"] == id {
+                        return value;
+                    }
+                }
+                Err(e) => panic!("no {kind} of {id}: {e}: {:?}", self.seen),
+            }
+        }
+    }
+
+    fn kinds(&self, id: &str) -> Vec<&str> {
+        self.seen.iter().filter(|v| v["id"] == id).filter_map(|v| v["type"].as_str()).collect()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Launches another container among the states of a bundle.
+fn launch(bundle: &Bundle, id: &str, args: &[&str]) {
+    let mut config = bundle.config.clone();
+    config["process"]["args"] = json!(args);
+    std::fs::write(bundle.path().join(format!("{id}.json")), config.to_string()).unwrap();
+    ok(&on(bundle, &format!("create --bundle {{}} --config {id}.json {id}")));
+    ok(&on(bundle, &format!("start {id}")));
+}
+
+#[test]
+fn the_monitor_notices_who_comes_and_goes() {
+    need_root!("the_monitor_notices_who_comes_and_goes");
+    for (kind, bundle) in [
+        ("root", Bundle::silent(&["true"])),
+        ("an ordinary user", probe::by_single_user(Bundle::silent(&["true"]), &[])),
+    ] {
+        bundle.write();
+        launch(&bundle, "early", &["sleep", "1000"]);
+        let mut monitor = Monitor::of(&bundle);
+        assert_eq!(monitor.next("present", "early")["status"], "running", "{kind}");
+        // Its end by a signal, with the number of it.
+        ok(&bundle.verb(&["kill", "early", "KILL"]));
+        let exit = monitor.next("exit", "early");
+        assert_eq!((&exit["signal"], &exit["code"]), (&json!(9), &Value::Null), "{kind}: {exit}");
+        ok(&bundle.verb(&["delete", "early"]));
+        monitor.next("deleted", "early");
+        // One that comes while it runs, and ends by itself.
+        launch(&bundle, "late", &["sh", "-c", "sleep 1; exit 7"]);
+        let created = monitor.next("created", "late");
+        assert_eq!(created["policy"], "strict", "{kind}");
+        let exit = monitor.next("exit", "late");
+        assert_eq!((&exit["code"], &exit["pid"]), (&json!(7), &created["pid"]), "{kind}: {exit}");
+        ok(&bundle.verb(&["delete", "late"]));
+        monitor.next("deleted", "late");
+        assert_eq!(monitor.kinds("late"), ["created", "exit", "deleted"], "{kind}");
+        // The same id again is another container.
+        launch(&bundle, "late", &["sh", "-c", "exit 0"]);
+        monitor.next("created", "late");
+        assert!(matches!(monitor.next("exit", "late")["code"].as_i64(), Some(0) | None), "{kind}");
+        ok(&bundle.verb(&["delete", "--force", "late"]));
+        monitor.next("deleted", "late");
+    }
+}
+
+#[test]
+fn foreground_runs_are_told_with_their_status() {
+    need_root!("foreground_runs_are_told_with_their_status");
+    let bundle = Bundle::silent(&["sh", "-c", "sleep .3; exit 3"]);
+    bundle.write();
+    let mut monitor = Monitor::of(&bundle);
+    for n in 0..3 {
+        assert_eq!(bundle.run().status.code(), Some(3));
+        monitor.next("created", "box");
+        let exit = monitor.next("exit", "box");
+        // The runtime has waited for it by then; the kernel keeps its status for us since 6.15.
+        assert!(matches!(exit["code"].as_i64(), Some(3) | None), "{n}: {exit}");
+        monitor.next("deleted", "box");
+    }
+    assert_eq!(monitor.kinds("box"), ["created", "exit", "deleted"].repeat(3));
+}
+
+#[test]
+fn the_monitor_ends_with_its_reader() {
+    need_root!("the_monitor_ends_with_its_reader");
+    let bundle = Bundle::silent(&["true"]);
+    bundle.write();
+    let mut child = bundle.command(&["events"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the directory of the states", || bundle.root().exists());
+    drop(child.stdout.take());
+    // Nobody hears of the first that happens.
+    wait_for("its end", || {
+        let _ = bundle.run();
+        child.try_wait().unwrap().is_some()
+    });
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_single_containers_events_and_the_statistics_of_all_keep_their_form() {
+    need_root!("a_single_containers_events_and_the_statistics_of_all_keep_their_form");
+    let bundle = Bundle::silent(&["sleep", "1000"]);
+    ok(&bundle.create());
+    ok(&bundle.verb(&["start", "box"]));
+    let one = ok(&bundle.verb(&["events", "--stats", "box"]));
+    let all = ok(&bundle.verb(&["events", "--all", "--stats"]));
+    for said in [&one, &all] {
+        assert!(
+            said.starts_with("{\"type\":\"stats\",\"id\":\"box\",\"data\":{") && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+    assert!(failed(&bundle.verb(&["events", "--all", "box"])).contains("--all"));
+}
+
+#[test]
+fn the_monitor_tells_kills_refusals_and_throttling() {
+    need_root!("the_monitor_tells_kills_refusals_and_throttling");
+    if !controllers(&["memory", "pids", "cpu"]) {
+        return skip(
+            "the_monitor_tells_kills_refusals_and_throttling",
+            "cgroup v2 has no memory, pids and cpu controllers here",
+        );
+    }
+    let mut bundle = Bundle::silent(&["true"]);
+    bundle.config["linux"] = json!({ "resources": {
+        "memory": { "limit": 16_777_216, "swap": 16_777_216 }, "pids": { "limit": 4 }, "cpu": { "quota": 10_000, "period": 100_000 }
+    } });
+    bundle.write();
+    let mut monitor = Monitor::of(&bundle);
+    let total = |id: &str, file: &str, key: &str| -> Option<u64> {
+        let state: Value = serde_json::from_slice(&bundle.verb(&["state", id]).stdout).ok()?;
+        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", state["pid"])).ok()?;
+        let path = cgroup_mount().join(group.trim().strip_prefix("0::/")?).join(file);
+        std::fs::read_to_string(path).ok()?.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
+    };
+    // A fork that is refused.
+    launch(&bundle, "forks", &["sh", "-c", "for i in 1 2 3 4 5 6; do sleep 1000 & done; wait"]);
+    let refused = monitor.next("pidsMax", "forks");
+    assert!(refused["count"].as_u64().unwrap() >= 1, "{refused}");
+    assert!(total("forks", "pids.events", "max ").is_none_or(|n| n >= refused["total"].as_u64().unwrap()), "{refused}");
+    // A loop that wants more than its tenth.
+    launch(&bundle, "loops", &["sh", "-c", "while :; do :; done"]);
+    let throttled = monitor.next("throttled", "loops");
+    assert!(throttled["periods"].as_u64().unwrap() >= 1 && throttled["usec"].as_u64().unwrap() > 0, "{throttled}");
+    // A child that eats what there is; the kernel kills it, and PID 1 lives on.
+    launch(&bundle, "eats", &["sh", "-c", "tail /dev/zero; sleep 1000"]);
+    let killed = monitor.next("oom", "eats");
+    assert!(killed["count"].as_u64().unwrap() >= 1, "{killed}");
+    assert!(total("eats", "memory.events", "oom_kill ").unwrap() >= killed["total"].as_u64().unwrap(), "{killed}");
+    for id in ["forks", "loops", "eats"] {
+        ok(&bundle.verb(&["delete", "--force", id]));
+        monitor.next("deleted", id);
+    }
+}
