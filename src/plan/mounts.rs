@@ -735,7 +735,14 @@ fn bind(draft: &mut Draft, field: &str, wish: Wish, view: &mut View) -> Result<(
     } else {
         host_path(draft, &format!("{field}.source"), draft.bundle.dir.join(&wish.source))?
     };
+    let cgroups = wish.recursive && !wish.ours && place_of(draft, &wish).starts_with("/sys");
     let Wish { target, recursive, mut attr, idmap, .. } = wish;
+    let below_too = cgroups && attr.top().0 & attr::RDONLY != 0 && attr.set_below & attr::RDONLY == 0;
+    if below_too && attr.clear_below & attr::RDONLY == 0 {
+        attr.set_below |= attr::RDONLY;
+        let why = "the host's cgroups are mounted there, and whoever owns one could write to it (CVE-2023-25809)";
+        draft.find("host", field, "read-only but for what is mounted below", "read-only, whole", why);
+    }
     if !wish.ours && !sysfs {
         let readonly = attr.top().0 & attr::RDONLY != 0 && (!recursive || attr.set_below & attr::RDONLY != 0);
         if super::reach::source(draft, &format!("{field}.source"), &mut path, !readonly)? {

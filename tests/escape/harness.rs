@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -25,6 +26,18 @@ pub const LOOK: &str = "find / \\( -path /proc -o -path /sys \\) -prune -o -name
 
 /// The id of the ordinary user that root becomes; it has no subordinate ids.
 const USER: u32 = 1001;
+
+thread_local! {
+    /// Set while the tests of this thread run everything where openat2(2) answers ENOSYS: the probe that starts it so.
+    static WITHOUT_OPENAT2: Cell<Option<PathBuf>> = const { Cell::new(None) };
+}
+
+/// Runs tests on a machine without openat2(2).
+pub fn without_openat2(probe: &Path, tests: &[fn()]) {
+    WITHOUT_OPENAT2.set(Some(probe.to_owned()));
+    tests.iter().for_each(|test| test());
+    WITHOUT_OPENAT2.set(None);
+}
 
 /// A policy and a caller.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +89,14 @@ impl Case {
         ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"].map(str::to_owned).to_vec()
     }
 
+    /// A command of the host, by the caller.
+    pub fn program(self, command: &[&str]) -> Command {
+        let words: Vec<String> = self.words().into_iter().chain(command.iter().map(|w| (*w).to_owned())).collect();
+        let mut program = Command::new(&words[0]);
+        program.args(&words[1..]);
+        program
+    }
+
     /// What an engine sends, made by hand: the usual mounts and namespaces, for this policy and caller.
     pub fn bundle(self, command: &[&str]) -> Bundle {
         let bundle = self.adapted(command);
@@ -99,6 +120,11 @@ impl Case {
         let mut bundle = lean(command);
         // Nothing here takes a minute, under whatever load: who needs it waits for something that never comes.
         bundle.runner = ["timeout", "--kill-after=5", "60"].map(str::to_owned).to_vec();
+        if let Some(program) = WITHOUT_OPENAT2.take() {
+            let number = nix::libc::SYS_openat2.to_string();
+            bundle.runner.extend([program.display().to_string(), "without".into(), number]);
+            WITHOUT_OPENAT2.set(Some(program));
+        }
         bundle.runner.extend(self.words());
         if self.uid != 0 {
             let xdg = bundle.path().join("xdg");

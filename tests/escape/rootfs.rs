@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use crate::harness::*;
+use crate::{need_root, probe};
 use nix::libc::S_IFIFO;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
@@ -585,5 +586,36 @@ fn cve_2025_24965_nothing_is_written_into_the_image() {
                 link(b, name, &c.climbing(".krun_config.json"));
             }
         })],
+    );
+}
+
+/// What openat2(2) gives a workload that has no filter of its container's.
+fn openat2() -> i64 {
+    let bundle = Case { policy: "oci", uid: 0 }.bundle(&["probe", "calls", "openat2 437 -100 str=/ buf 24"]);
+    probe::install(&bundle, &probe::program().unwrap());
+    ok(&bundle.run()).trim().strip_prefix("openat2 = ").unwrap().parse().unwrap()
+}
+
+/// As under a unit with RestrictSUIDSGID=yes: there destinations are walked name by name, and no link is followed.
+#[test]
+fn the_same_where_openat2_answers_enosys() {
+    let name = "the_same_where_openat2_answers_enosys";
+    need_root!(name);
+    let probe = match probe::program() {
+        Ok(probe) => probe,
+        Err(why) => return skip(name, &why),
+    };
+    assert!(openat2() >= 0, "the control");
+    without_openat2(
+        &probe,
+        &[
+            || assert_eq!(openat2(), -i64::from(nix::libc::ENOSYS)),
+            cve_2019_18837_mount_targets_that_are_links,
+            cve_2019_19921_proc_is_a_link_into_a_volume,
+            cve_2025_31133_the_null_of_the_image,
+            cve_2025_54867_proc_and_sys_are_links,
+            cve_2026_41579_dev_is_a_link_to_a_directory_of_the_host,
+            the_image_puts_anything_at_the_cwd_and_the_program,
+        ],
     );
 }

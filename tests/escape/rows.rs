@@ -149,6 +149,13 @@ pub const ROWS: &[Row] = &[
     ),
     // ---- races
     Row(
+        "openat2 that answers ENOSYS",
+        Runtime,
+        "a filter takes openat2 away: then no destination with a link is entered",
+        "the_same_where_openat2_answers_enosys",
+        "",
+    ),
+    Row(
         "CVE-2021-30465",
         Runtime,
         "a destination is resolved once, and the mount moved onto that descriptor",
@@ -279,7 +286,7 @@ pub const ROWS: &[Row] = &[
         "",
     ),
     Row(
-        "CVE-2015-1331, CVE-2015-1334, CVE-2015-1335, CVE-2016-8649, CVE-2018-6556, CVE-2022-47952, CVE-2026-39402",
+        "CVE-2015-1331, CVE-2015-1334, CVE-2015-1335, CVE-2016-8649, CVE-2017-5985, CVE-2018-6556, CVE-2022-47952, CVE-2026-39402",
         Runtime,
         "whoever joins never uses the container's /proc; no setuid helper",
         "cve_2015_1331_attaching_by_a_proc_of_the_container",
@@ -432,6 +439,13 @@ pub const ROWS: &[Row] = &[
         "",
     ),
     Row("CVE-2024-3154", Runtime, "properties of the unit are a list", "cve_2024_3154_properties_of_the_unit", ""),
+    Row(
+        "CVE-2023-25809",
+        Runtime,
+        "the host's cgroups are read-only wherever they appear without a namespace of their own",
+        "cve_2023_25809_the_cgroups_of_the_host",
+        "",
+    ),
     Row("CVE-2023-6476", Runtime, "no annotation loosens anything", "cve_2023_6476_annotations_loosen_no_limit", ""),
     Row(
         "CVE-2025-23266, CVE-2024-0132, CVE-2025-23359",

@@ -193,6 +193,69 @@ fn cve_2024_3154_properties_of_the_unit() {
     }
 }
 
+/// A cgroup of the host that belongs to the caller, as systemd delegates one to every user; the container gets no cgroup
+/// namespace, and its cgroups by each of the ways that a config has. The control writes there from outside.
+#[test]
+fn cve_2023_25809_the_cgroups_of_the_host() {
+    let name = "cve_2023_25809_the_cgroups_of_the_host";
+    need_root!(name);
+    let top = cgroup_mount();
+    let types = [
+        ("cgroup", json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] })),
+        ("rbind", json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"] })),
+        (
+            "rbind elsewhere",
+            json!({ "destination": "/mnt", "type": "bind", "source": "/sys", "options": ["rbind", "ro"] }),
+        ),
+    ];
+    for case in cases(name) {
+        for (way, wanted) in &types {
+            let own = top.join(format!("stockade-canary-{}-{}", std::process::id(), case.uid));
+            fs::create_dir(&own).unwrap();
+            let _unmade = Unmade(own.clone());
+            case.give(&own);
+            let script = format!(
+                "mount | grep -q ' type cgroup2' && echo seen
+                for d in $(find /sys /mnt -maxdepth 5 -type d -name {} 2>/dev/null); do mkdir $d/by-$$ && echo \"made in $d\"; done; \
+                echo inside",
+                own.file_name().unwrap().display()
+            );
+            // The control: whom it is given to can write there.
+            let outside = case.program(&["mkdir", own.join("outside").to_str().unwrap()]).status().unwrap();
+            assert!(outside.success(), "{case:?}");
+            let mut bundle = case.shell(&script);
+            remove_namespace(&mut bundle, "cgroup");
+            unmount(&mut bundle, &["/sys/fs/cgroup"]);
+            if *way == "rbind" {
+                unmount(&mut bundle, &["/sys"]);
+            }
+            mount(&mut bundle, wanted.clone());
+            let out = bundle.run();
+            assert!(matches!(stopped(name, case, &out), Stopped::Refused(_)) || text(&out.stdout).ends_with(INSIDE));
+            assert!(!text(&out.stdout).contains("made in"), "{way}, {case:?}: {}", text(&out.stdout));
+            let left: Vec<_> = fs::read_dir(&own).unwrap().flatten().filter(|e| e.path().is_dir()).collect();
+            assert_eq!(left.len(), 1, "{way}, {case:?}: {left:?}");
+            // Not in vain: under oci the tree is there.
+            if case.policy == "oci" && *way != "cgroup" {
+                assert!(out.status.success(), "{way}, {case:?}: {}", text(&out.stderr));
+                assert!(text(&out.stdout).contains("seen"), "{way}, {case:?}: {}", text(&out.stdout));
+            }
+        }
+    }
+}
+
+/// A cgroup of a test and what is in it.
+struct Unmade(std::path::PathBuf);
+
+impl Drop for Unmade {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(entry.path());
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
 #[test]
 fn cve_2023_6476_annotations_loosen_no_limit() {
     let name = "cve_2023_6476_annotations_loosen_no_limit";
