@@ -21,6 +21,7 @@ mod restore;
 use common::{Bundle as Box_, failed, make_rootfs, ok, skip};
 use fixtures::*;
 use serde_json::Value;
+use std::process::{Command, Stdio};
 use stockade::plan::explain;
 
 /// What `explain` prints, or the error that stands in its place.
@@ -88,6 +89,39 @@ fn explain_of_the_examples_is_as_written() {
     written.sort();
     there.sort();
     assert_eq!(there, written, "a golden text that no test makes");
+}
+
+/// docs/ladder.svg is drawn from a plan by docs/ladder.py, so it must not tell of another launch than today's.
+#[test]
+fn the_picture_of_the_ladder_is_that_of_the_plan() {
+    if !cfg!(target_arch = "x86_64") {
+        return skip("the_picture_of_the_ladder_is_that_of_the_plan", "device numbers in the text are those of x86_64");
+    }
+    let host = v2();
+    let policy = Policy::load("strict").unwrap();
+    let plan = plan_of(&bundle_of(&example("silent")), &policy, &host).unwrap();
+    let explained = explain::json(&plan, &host);
+    let mut python = Command::new("python3")
+        .arg(root().join("docs/ladder.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut python.stdin.take().unwrap(), explained.to_string().as_bytes()).unwrap();
+    let out = python.wait_with_output().unwrap();
+    assert!(out.status.success(), "docs/ladder.py failed");
+    let drawn = String::from_utf8(out.stdout).unwrap();
+    for step in explained["plan"].as_array().unwrap() {
+        let name = format!(">{}</text>", step["name"].as_str().unwrap());
+        assert!(drawn.contains(&name), "not in the picture: {name}");
+    }
+    let path = root().join("docs/ladder.svg");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &drawn).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = drawn.lines().zip(kept.lines()).find(|(a, b)| a != b);
+    assert!(drawn == kept, "UPDATE_GOLDEN=1 cargo test --test plan draws docs/ladder.svg again: {line:?}");
 }
 
 #[test]
