@@ -228,7 +228,9 @@ pub struct Create {
 
 /// Create and start a container
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stockade run --bundle ./bundle box")]
+#[command(
+    after_help = "Examples:\n  stockade run --bundle ./bundle box\n  stockade run --narrate --bundle ./bundle box"
+)]
 pub struct Run {
     /// What is launched
     #[command(flatten)]
@@ -239,6 +241,12 @@ pub struct Run {
     /// Keep the stopped container until it is deleted
     #[arg(long)]
     pub keep: bool,
+    /// Tell on stderr each step as it happens: why, how long it took, and what changed in /proc
+    #[arg(long)]
+    pub narrate: bool,
+    /// With --narrate: a JSON object a step
+    #[arg(long, requires = "narrate")]
+    pub json: bool,
     /// Accepted for runc's callers: stockade never becomes a subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
@@ -624,7 +632,7 @@ pub enum AuditFormat {
 /// network but lo, and nothing else. The policy is strict unless --policy names another.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'"
+    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
 )]
 pub struct Sandbox {
     /// The most memory it may use, such as 128m
@@ -662,10 +670,13 @@ pub struct Sandbox {
     #[arg(long, value_name = "DIR", conflicts_with = "explain")]
     pub emit_bundle: Option<PathBuf>,
     /// Show the plan and run nothing
-    #[arg(long)]
+    #[arg(long, group = "told")]
     pub explain: bool,
-    /// With --explain: as JSON
-    #[arg(long, requires = "explain")]
+    /// Tell on stderr each step as it happens: why, how long it took, and what changed in /proc
+    #[arg(long, group = "told", conflicts_with = "emit_bundle")]
+    pub narrate: bool,
+    /// With --explain or --narrate: as JSON
+    #[arg(long, requires = "told")]
     pub json: bool,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -41,6 +41,8 @@ pub struct Inheritance<'a> {
     pub slots: Vec<Option<OwnedFd>>,
     /// Secrets of the caller.
     pub secrets: Vec<crate::secrets::Secret>,
+    /// Somebody listens to what it does, step by step.
+    pub narrated: bool,
     /// It joins a container, and the runtime opened what it could of the files of `process::labels`, from slot 1 on.
     pub joins: bool,
     /// The gate of `create`.
@@ -70,11 +72,16 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         ready: None,
         filtered: false,
         early_cwd: false,
+        untold: Vec::new(),
     };
     let plan = child.own.plan;
-    for step in plan.steps.iter().filter(|s| s.actor() == Actor::Child) {
+    for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Child) {
+        let began = child.own.narrated.then(std::time::Instant::now);
         if let Err(e) = child.step(step) {
             child.fail(step, e);
+        }
+        if let Some(began) = began {
+            child.tell(number, began);
         }
     }
     sys::exit(1)
@@ -98,6 +105,8 @@ struct Child<'a> {
     filtered: bool,
     /// The working directory was entered before the ids changed.
     early_cwd: bool,
+    /// Steps for who listens.
+    untold: Vec<crate::narrate::Done>,
 }
 
 /// All that the execve needs, allocated before the first filter.
@@ -147,6 +156,23 @@ impl Child<'_> {
             Some(Errno::ENOENT) => 127,
             _ => 126,
         })
+    }
+
+    /// Tells who listens what it did, and waits until they have looked. Before the go nobody listens yet; a filter need
+    /// not allow it; and after the commit the talk has an order that nothing may come between.
+    fn tell(&mut self, number: usize, began: std::time::Instant) {
+        if self.filtered || self.committed {
+            return;
+        }
+        self.untold.push((number, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+        if self.host_pid == 0 {
+            return;
+        }
+        let told = serde_json::to_vec(&std::mem::take(&mut self.untold)).unwrap_or_default();
+        // Whoever is gone by now is missed by the next step that needs them.
+        if self.own.channel.send(Tag::Step, &told, &[]).is_ok() {
+            let _ = self.own.channel.expect(Tag::Next);
+        }
     }
 
     fn root(&self) -> Result<BorrowedFd<'_>> {

@@ -61,6 +61,8 @@ pub struct Setting<'a> {
     pub foreground: bool,
     /// A foreground run: the signals that it blocks, some of which are to end what takes too long.
     pub signals: Option<&'a Signals>,
+    /// Who tells what happens, where somebody asked.
+    pub narrator: Option<&'a crate::narrate::Narrator>,
     /// Set once hooks may have run that made something: then those that clear it away run, too, if the launch fails.
     pub hooked: &'a std::cell::Cell<bool>,
     /// The ids that were reserved.
@@ -242,7 +244,11 @@ impl Parent {
     fn climb(&mut self, setting: &mut Setting<'_>) -> Result<Built> {
         let mut child: Option<Child> = None;
         let plan = setting.plan;
-        for step in plan.steps.iter().filter(|s| s.actor() == Actor::Parent) {
+        if let Some(narrator) = setting.narrator {
+            narrator.begin(plan);
+        }
+        for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Parent) {
+            let narrated = setting.narrator.map(|narrator| (narrator, std::time::Instant::now()));
             let done = match (step, &child) {
                 (Step::Clone { namespaces, into_cgroup }, _) => {
                     self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
@@ -259,10 +265,13 @@ impl Parent {
                 }
                 return Err(e);
             }
+            if let Some((narrator, began)) = narrated {
+                narrator.parent(number, began, child.as_ref().map(|c| c.pid));
+            }
         }
         let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
         let hooked = if self.built { child.channel.send(Tag::Hooked, &[], &[]) } else { Ok(()) };
-        match hooked.and_then(|()| self.await_child(&child, setting.signals, Tag::Ready)) {
+        match hooked.and_then(|()| self.await_child(&child, setting, Tag::Ready)) {
             Ok(()) => Ok(Built {
                 pid: child.pid,
                 pidfd: child.pidfd,
@@ -387,7 +396,7 @@ impl Parent {
             }
             Step::Hooks { moment, hooks: list } => {
                 if !std::mem::replace(&mut self.built, true) {
-                    self.await_child(child, setting.signals, Tag::Built)?;
+                    self.await_child(child, setting, Tag::Built)?;
                 }
                 hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), setting.signals)
             }
@@ -529,6 +538,7 @@ impl Parent {
                     channel: theirs,
                     slots: std::mem::take(&mut self.slots),
                     secrets: std::mem::take(&mut setting.secrets),
+                    narrated: setting.narrator.is_some(),
                     joins: false,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
@@ -595,6 +605,7 @@ impl Parent {
                             channel: theirs,
                             slots,
                             secrets: Vec::new(),
+                            narrated: false,
                             joins: true,
                             gate: None,
                             failure: None,
@@ -618,9 +629,14 @@ impl Parent {
     }
 
     /// Waits until the child has come so far; the master of its console and its findings come along.
-    fn await_child(&mut self, child: &Child, signals: Option<&Signals>, awaited: Tag) -> Result<()> {
+    fn await_child(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<()> {
         loop {
-            match child.channel.receive_unless(signals)? {
+            match child.channel.receive_unless(setting.signals)? {
+                Some(m) if m.tag == Tag::Step && setting.narrator.is_some() => {
+                    if let Some(narrator) = setting.narrator {
+                        narrator.child(&child.channel, &m.payload, child.pid);
+                    }
+                }
                 Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
                 Some(m) if m.tag == awaited => {
                     let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();

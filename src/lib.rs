@@ -17,8 +17,8 @@
 //! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
-//!   descriptors to sockets of the caller, [`state`] remembers; [`observe`] reads what a running container is and does,
-//!   and tries what `doctor` asks.
+//!   descriptors to sockets of the caller, [`state`] remembers, [`narrate`] tells a launch while it happens; [`observe`]
+//!   reads what a running container is and does, and tries what `doctor` asks.
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod audit;
@@ -41,6 +41,7 @@ pub mod log;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespaces;
+pub mod narrate;
 pub mod observe;
 pub mod own;
 pub mod plan;

@@ -40,12 +40,16 @@ pub enum Tag {
     Built = 9,
     /// Parent: they have run.
     Hooked = 10,
+    /// Child of a launch that is narrated: it did steps; the payload says which, and it waits.
+    Step = 12,
+    /// Parent: that is told, go on.
+    Next = 13,
 }
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Ready, Start};
-        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked]
+        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Step};
+        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Step, Next]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }

@@ -357,6 +357,7 @@ pub fn restore(global: &Global, args: Restore) -> Result<i32> {
             failure: None,
             foreground: false,
             signals: signals.as_ref(),
+            narrator: None,
             hooked: &hooked,
             ids: host.ids.block,
             scratch: None,

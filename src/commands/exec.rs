@@ -85,6 +85,7 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         failure: None,
         foreground: !args.detach,
         signals: signals.as_ref(),
+        narrator: None,
         hooked: &std::cell::Cell::new(false),
         ids: None,
         scratch: None,

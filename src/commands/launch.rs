@@ -7,12 +7,13 @@ use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::launch::{self, Built, Setting};
 use crate::listener::{self, Owner};
-use crate::plan::{self, Listener, Moment, Options, Plan};
+use crate::narrate::Narrator;
+use crate::plan::{self, Listener, Moment, Options, Plan, Step};
 use crate::policy::Policy;
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
-use crate::{handover, hooks, own, sys};
+use crate::{handover, hooks, narrate, own, sys};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -61,20 +62,23 @@ pub struct Request {
     pub secrets: Vec<Secret>,
     /// A bundle to be removed with the container.
     pub scratch: Option<PathBuf>,
+    /// Who tells what happens.
+    pub narrator: Option<Narrator>,
     /// A person's command: a signal that PID 1 would ignore ends it all the same.
     pub interactive: bool,
 }
 
 pub fn run(global: &Global, args: Run) -> Result<i32> {
     let mode = if args.detach { Mode::Detached } else { Mode::Foreground { keep: args.keep } };
-    launch_bundle(global, args.launch, mode)
+    let narrator = args.narrate.then(|| Narrator::new(narrate::Form::of(args.json)));
+    launch_bundle(global, args.launch, mode, narrator)
 }
 
 pub fn create(global: &Global, args: Create) -> Result<i32> {
-    launch_bundle(global, args.launch, Mode::Create)
+    launch_bundle(global, args.launch, Mode::Create, None)
 }
 
-fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
+fn launch_bundle(global: &Global, args: Launch, mode: Mode, narrator: Option<Narrator>) -> Result<i32> {
     state::check_id(&args.id)?;
     let bundle = Bundle::load_as(&args.bundle, &args.config)?;
     if mode != Mode::Create && bundle.spec.process().is_none() {
@@ -102,6 +106,7 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode) -> Result<i32> {
         listen_fds: listen_fds(),
         secrets,
         scratch: None,
+        narrator,
         interactive: false,
     };
     perform(global, request)
@@ -135,14 +140,23 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
             return Err(e);
         }
     };
+    let pid = built.pid;
+    let passed = |mark: fn(&Step) -> bool| {
+        if let Some(narrator) = &request.narrator {
+            narrator.passed(&plan, pid, mark);
+        }
+    };
+    passed(|s| matches!(s, Step::Ready));
     match request.mode {
         Mode::Create => {
             entry.unlock();
             Ok(0)
         }
         Mode::Detached => {
-            let outcome =
-                console::start(&built.channel).and_then(|()| await_exec(&built)).and_then(|()| poststart(&state, None));
+            let outcome = console::start(&built.channel).and_then(|()| await_exec(&built)).and_then(|()| {
+                passed(|s| matches!(s, Step::Exec { .. }));
+                poststart(&state, None)
+            });
             if outcome.is_err() {
                 abandon(&built, &entry);
                 poststop(&state, None);
@@ -155,7 +169,10 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
             let relay = built.console.take().map(Relay::new).transpose();
             let started = relay.and_then(|relay| console::start(&built.channel).map(|()| relay));
             entry.unlock();
-            let on_start = || poststart(&state, Some(&signals));
+            let on_start = || {
+                passed(|s| matches!(s, Step::Exec { .. }));
+                poststart(&state, Some(&signals))
+            };
             let outcome =
                 started.and_then(|relay| console::follow(&built, relay, &signals, request.interactive, on_start));
             if outcome.is_err() {
@@ -271,6 +288,7 @@ fn prepare(
         failure,
         foreground,
         signals,
+        narrator: request.narrator.as_ref(),
         hooked: &hooked,
         ids: host.ids.block,
         scratch: request.scratch.clone(),

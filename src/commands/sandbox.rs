@@ -10,12 +10,13 @@ use crate::bundle::Bundle;
 use crate::cli::{Global, Sandbox};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
+use crate::narrate::Narrator;
 use crate::plan::Options;
 use crate::plan::mounts::normal;
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
-use crate::{own, plan};
+use crate::{narrate, own, plan};
 use nix::unistd::{geteuid, isatty};
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -139,6 +140,7 @@ fn within(
         listen_fds: 0,
         secrets,
         scratch: Some(scratch),
+        narrator: args.narrate.then(|| Narrator::new(narrate::Form::of(args.json))),
         interactive: true,
     };
     perform(global, request)

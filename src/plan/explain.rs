@@ -7,6 +7,7 @@
 use super::{Actor, HostPath, Plan, Source, Step};
 use crate::host::Host;
 use crate::policy::Finding;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -60,22 +61,51 @@ pub fn text(plan: &Plan, host: &Host) -> String {
     out
 }
 
+/// A step in words.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Who does it.
+    pub actor: Actor,
+    /// Where in the launch.
+    pub chapter: &'static str,
+    /// What.
+    pub name: &'static str,
+    /// With what.
+    pub subject: String,
+    /// Why.
+    pub why: &'static str,
+    /// Against which attack, where it is against one.
+    pub against: Option<&'static str>,
+}
+
+/// Every step in words.
+pub fn rows(plan: &Plan) -> Vec<Row> {
+    let row = |(i, step): (usize, &Step)| {
+        let (why, against) = reason(&plan.steps, i);
+        Row {
+            number: i + 1,
+            actor: step.actor(),
+            chapter: chapter_of(&plan.steps, i),
+            name: name(step),
+            subject: subject(plan, step),
+            why,
+            against: Some(against).filter(|a| *a != "-"),
+        }
+    };
+    plan.steps.iter().enumerate().map(row).collect()
+}
+
 /// The plan as JSON, with the words beside the data.
 pub fn json(plan: &Plan, host: &Host) -> Value {
-    let steps: Vec<Value> = (0..plan.steps.len())
-        .map(|i| {
-            let step = &plan.steps[i];
-            let (why, against) = reason(&plan.steps, i);
-            json!({
-                "number": i + 1,
-                "actor": step.actor(),
-                "chapter": chapter_of(&plan.steps, i),
-                "name": name(step),
-                "subject": subject(plan, step),
-                "why": why,
-                "against": if against == "-" { Value::Null } else { against.into() },
-                "step": step,
-            })
+    let steps: Vec<Value> = rows(plan)
+        .iter()
+        .zip(&plan.steps)
+        .map(|(row, step)| {
+            let mut value = json!(row);
+            value["step"] = json!(step);
+            value
         })
         .collect();
     json!({
@@ -89,6 +119,11 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
 
 /// A label, then words from a column on, broken into lines that start there, too.
 pub fn lines(out: &mut String, label: &str, column: usize, words: &str) {
+    wrapped(out, WIDTH, label, column, words);
+}
+
+/// A label, then words from a column on, broken before `width` into lines that start there, too.
+pub fn wrapped(out: &mut String, width: usize, label: &str, column: usize, words: &str) {
     let (label, words) = (plain(label), plain(words));
     let mut line = format!("{label:<column$}");
     if label.chars().count() >= column {
@@ -100,7 +135,7 @@ pub fn lines(out: &mut String, label: &str, column: usize, words: &str) {
     let mut first = true;
     for word in words.split(' ') {
         let length = word.chars().count();
-        if !first && used + 1 + length > WIDTH {
+        if !first && used + 1 + length > width {
             let _ = writeln!(out, "{}", line.trim_end());
             line = " ".repeat(column);
             used = column;
