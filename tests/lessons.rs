@@ -286,6 +286,14 @@ pages! {
     user_namespaces: "examples/lessons/05-user.md",
     cgroups: "examples/lessons/06-cgroup.md",
     capabilities: "examples/lessons/07-capabilities.md",
+    no_new_privs: "examples/lessons/08-no-new-privs.md",
+    seccomp: "examples/lessons/09-seccomp.md",
+    volumes: "examples/lessons/10-volumes.md",
+    docker_sock: "examples/lessons/11-docker-sock.md",
+    propagation: "examples/lessons/12-propagation.md",
+    apparmor: "examples/lessons/13-apparmor.md",
+    secrets: "examples/lessons/14-secrets.md",
+    audit: "examples/lessons/15-audit.md",
 }
 
 #[test]
