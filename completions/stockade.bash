@@ -1067,7 +1067,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__run)
-            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --detach --keep --no-subreaper --help"
+            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --detach --keep --narrate --json --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1117,7 +1117,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__sandbox)
-            opts="-e -h --memory --cpus --pids --ro --rw --env --secret --workdir --no-jit --hostname --emit-bundle --explain --json --help"
+            opts="-e -h --memory --cpus --pids --ro --rw --env --secret --workdir --no-jit --hostname --emit-bundle --explain --narrate --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

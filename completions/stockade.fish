@@ -89,6 +89,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand run" -l no-new-keyring
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l no-pivot -d 'chroot instead of pivot_root, where the policy allows a root that can be left'
 complete -c stockade -n "__fish_stockade_using_subcommand run" -s d -l detach -d 'Return when the container runs'
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l keep -d 'Keep the stopped container until it is deleted'
+complete -c stockade -n "__fish_stockade_using_subcommand run" -l narrate -d 'Tell on stderr each step as it happens: why, how long it took, and what changed in /proc'
+complete -c stockade -n "__fish_stockade_using_subcommand run" -l json -d 'With --narrate: a JSON object a step'
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l no-subreaper -d 'Accepted for runc\'s callers: stockade never becomes a subreaper'
 complete -c stockade -n "__fish_stockade_using_subcommand run" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand create" -s b -l bundle -d 'The bundle: a directory with a config.json' -r -F
@@ -246,7 +248,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l hostname -
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l emit-bundle -d 'Write the bundle to this directory, with the policy that lets it name the host\'s paths, and run nothing' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l no-jit -d 'No memory both written and executed: whatever compiles while it runs (node, java) fails then; needs Linux 6.3'
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l explain -d 'Show the plan and run nothing'
-complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l json -d 'With --explain: as JSON'
+complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l narrate -d 'Tell on stderr each step as it happens: why, how long it took, and what changed in /proc'
+complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l json -d 'With --explain or --narrate: as JSON'
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand help; and not __fish_seen_subcommand_from run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor sandbox help" -f -a "run" -d 'Create a container and start it; in the foreground, wait for it and return its status'
 complete -c stockade -n "__fish_stockade_using_subcommand help; and not __fish_seen_subcommand_from run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor sandbox help" -f -a "create" -d 'Create a container; its process waits for `start`'
