@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const WIDTH: usize = 80;
 /// Where the words of a step start.
 const COLUMN: usize = 15;
+/// What the newborn child changes while the runtime does steps of its own, which are not the reason.
+const BY_ITSELF: [&str; 3] = ["open descriptors", "umask", "session"];
 /// What stands before words that belong to the line above.
 const BLANK: &str = "  ";
 /// Of many new or gone mounts so many are named.
@@ -100,7 +102,7 @@ impl Narrator {
     pub fn parent(&self, number: usize, began: Instant, pid: Option<i32>) {
         let took = began.elapsed();
         let mut tale = self.0.borrow_mut();
-        let changes = pid.map(|pid| tale.look(pid)).unwrap_or_default();
+        let changes = pid.map(|pid| tale.look(pid, &BY_ITSELF)).unwrap_or_default();
         tale.step(number, Some(took), &changes);
     }
 
@@ -108,7 +110,7 @@ impl Narrator {
     pub fn child(&self, channel: &Channel, payload: &[u8], pid: i32) {
         let done: Vec<Done> = serde_json::from_slice(payload).unwrap_or_default();
         let mut tale = self.0.borrow_mut();
-        let mut changes = tale.look(pid);
+        let mut changes = tale.look(pid, &[]);
         for (i, (number, took)) in done.iter().enumerate() {
             let last = i + 1 == done.len();
             let of_it = if last { std::mem::take(&mut changes) } else { Vec::new() };
@@ -125,7 +127,8 @@ impl Narrator {
         let due: Vec<usize> = (0..=last)
             .filter(|n| plan.steps[*n].actor() == Actor::Child && !tale.told.get(*n).copied().unwrap_or(true))
             .collect();
-        let (filter, other): (Vec<_>, Vec<_>) = tale.look(pid).into_iter().partition(|c| c.what.starts_with("seccomp"));
+        let (filter, other): (Vec<_>, Vec<_>) =
+            tale.look(pid, &[]).into_iter().partition(|c| c.what.starts_with("seccomp"));
         let of_filter = due.iter().copied().find(|n| matches!(plan.steps[*n], Step::Seccomp { .. })).unwrap_or(last);
         for number in due {
             let mut changes: Vec<&Change> = Vec::new();
@@ -141,9 +144,15 @@ impl Narrator {
 }
 
 impl Tale {
-    /// What is another than when it was last looked at.
-    fn look(&mut self, pid: i32) -> Vec<Change> {
-        let now = Sight::of(pid);
+    /// What is another than when it was last looked at; `not`: what is left for later.
+    fn look(&mut self, pid: i32, not: &[&'static str]) -> Vec<Change> {
+        let mut now = Sight::of(pid);
+        for name in not {
+            match self.seen.facts.get(name) {
+                Some(seen) => now.facts.insert(name, seen.clone()),
+                None => now.facts.remove(name),
+            };
+        }
         let changes = self.seen.until(&now);
         self.seen = now;
         changes

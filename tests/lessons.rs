@@ -294,6 +294,7 @@ pages! {
     apparmor: "examples/lessons/13-apparmor.md",
     secrets: "examples/lessons/14-secrets.md",
     audit: "examples/lessons/15-audit.md",
+    narrate: "examples/lessons/16-narrate.md",
 }
 
 #[test]
