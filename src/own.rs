@@ -1,5 +1,9 @@
 //! Do: the runtime executes a sealed copy of its own binary, in memory.
 //!
+//! A copy, and neither an overlay nor a read-only bind: those share their pages with the file on the host, so that a bug
+//! of the kernel's that writes to the page cache of what can be read (CVE-2022-0847, CVE-2026-31431) reaches the runtime
+//! through them. A copy of this launch's own is worth nothing to anybody; it is paid for, and what is copied is kept small.
+//!
 //! This comes before anything is opened, locked or read that can be read only once, because it is an execve: the same
 //! process starts over with the same words. `plan::own` decides; the step of the plan checks that it was done.
 
@@ -27,7 +31,7 @@ pub fn secure(reason: Option<String>, binary: Binary) -> Result<()> {
     }
 }
 
-/// Starts over from a sealed copy. Returns only if it cannot. Whatever is open goes along, so the caller holds nothing
+/// Starts over from a sealed copy, never from an overlay (see above). Returns only if it cannot. Whatever is open goes along, so the caller holds nothing
 /// open but what it was started with.
 pub fn start_over(reason: &str) -> Result<Infallible> {
     crate::log::debug(&format!("own binary: {reason}: a sealed copy is executed"));
