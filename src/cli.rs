@@ -6,6 +6,7 @@ pub mod words;
 use crate::error::Result;
 use crate::host::{Cgroup, Host};
 use crate::log::{Format, Level, Target};
+use crate::observe::watch::{Form, Watcher};
 use clap::{Args, Parser, Subcommand};
 pub use see::{Diff, Doctor, Events, Inspect, Pids};
 use std::path::PathBuf;
@@ -169,6 +170,8 @@ pub enum Command {
     Audit(Audit),
     /// Show what this host can enforce, what strict has to do without, and the remedies
     Doctor(Doctor),
+    /// Make, try and explain seccomp profiles
+    Seccomp(Seccomp),
     /// Run a command of this host in a throwaway hardened container, without an image
     Sandbox(Sandbox),
 }
@@ -226,18 +229,45 @@ pub struct Create {
     pub launch: Launch,
 }
 
+/// Telling what is denied
+#[derive(Debug, Args, Default)]
+pub struct Denials {
+    /// Tell on stderr each system call that seccomp denies, once a kind, and at the end how many: who made it, which rule
+    /// denied it, and the least change that would allow it
+    ///
+    /// The workload gets the errno that it gets without; kills stay kills. Only for a foreground run: it is stockade that
+    /// answers, and if it dies each of these calls fails with ENOSYS, so what was denied stays denied. A workload cannot
+    /// have a seccomp listener of its own meanwhile (EBUSY), and a config with SCMP_ACT_NOTIFY is refused. Form: text or
+    /// json, a line each.
+    #[arg(long, value_name = "FORM", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub denials: Option<Form>,
+    /// Tell it to this file instead
+    #[arg(long, value_name = "FILE", requires = "denials")]
+    pub denials_to: Option<PathBuf>,
+}
+
+impl Denials {
+    /// Who tells, if anybody is to.
+    pub fn watcher(&self) -> Result<Option<Watcher>> {
+        self.denials.map(|form| Watcher::denials(form, self.denials_to.as_deref())).transpose()
+    }
+}
+
 /// Create and start a container
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stockade run --bundle ./bundle box\n  stockade run --narrate --bundle ./bundle box"
+    after_help = "Examples:\n  stockade run --bundle ./bundle box\n  stockade run --narrate --bundle ./bundle box\n  stockade run --denials --bundle ./bundle box\n  stockade run --denials=json --denials-to denials.log --bundle ./bundle box"
 )]
 pub struct Run {
     /// What is launched
     #[command(flatten)]
     pub launch: Launch,
     /// Return when the container runs
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "denials")]
     pub detach: bool,
+    /// Telling what is denied
+    #[command(flatten)]
+    pub denials: Denials,
     /// Keep the stopped container until it is deleted
     #[arg(long)]
     pub keep: bool,
@@ -626,13 +656,144 @@ pub enum AuditFormat {
     Sarif,
 }
 
+/// Make, try and explain seccomp profiles
+///
+/// A PROFILE is a file with a profile, a config.json with one, or a name: default and build are stockade's own, docker is
+/// what Docker's default profile means.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade seccomp record --output app.json -- python3 app.py\n  stockade seccomp check app.json -- python3 app.py\n  stockade seccomp show app.json\n  stockade seccomp diff docker default\n  stockade seccomp test default socket AF_ALG SOCK_SEQPACKET 0"
+)]
+pub struct Seccomp {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: SeccompVerb,
+}
+
+/// What can be done with seccomp profiles
+#[derive(Debug, Subcommand)]
+pub enum SeccompVerb {
+    /// Run a trusted workload and write the profile that allows what it called, and nothing else
+    Record(Box<Record>),
+    /// Run a workload under a profile and report what it breaks; status 2 if anything
+    Check(Box<Check>),
+    /// Explain a profile
+    Show(ShowProfile),
+    /// Compare what two profiles mean; status 2 if they differ
+    Diff(DiffProfiles),
+    /// Say what a profile does with one system call; status 2 if it is not let through
+    Test(TestCall),
+}
+
+/// What is run: a bundle, or a command in a sandbox
+#[derive(Debug, Args)]
+pub struct Workload {
+    /// Run this bundle
+    #[arg(short, long, value_name = "DIR", conflicts_with_all = ["ro", "rw", "env", "workdir", "command"])]
+    pub bundle: Option<PathBuf>,
+    /// Show a file or directory of the host to the command, read-only
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Show a file or directory of the host to the command, writable
+    #[arg(long, value_name = "PATH")]
+    pub rw: Vec<PathBuf>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// The directory to start in
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// The command, in a sandbox of this host's programs
+    #[arg(value_name = "CMD", required_unless_present = "bundle", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// Record a profile
+///
+/// Every call is noted and goes on, but for what the policy's own profile denies: this is a tool for runs that you trust,
+/// never a confinement. It knows what was called while it looked on, no more: run what the workload can do, and --merge
+/// the runs. Of socket, clone, ioctl, prctl and personality the deciding argument is kept.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade seccomp record -- python3 app.py\n  stockade seccomp record --merge app.json --output app.json -- python3 app.py --other\n  stockade seccomp record --bundle ./bundle --output app.json"
+)]
+pub struct Record {
+    /// What is run
+    #[command(flatten)]
+    pub workload: Workload,
+    /// Allow what this earlier profile allows, too; may be given more than once
+    #[arg(long, value_name = "PROFILE")]
+    pub merge: Vec<String>,
+    /// Where the profile is written
+    #[arg(short, long, value_name = "FILE", default_value = "seccomp.json")]
+    pub output: PathBuf,
+}
+
+/// Try a profile
+///
+/// Runs the workload under it and tells on stderr what it denied, as --denials does. What the policy's own profile denies
+/// as well is not its fault, nor is an ENOSYS that makes a caller take an older way.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade seccomp check app.json -- python3 app.py")]
+pub struct Check {
+    /// The profile
+    #[arg(value_name = "PROFILE")]
+    pub profile: String,
+    /// What is run
+    #[command(flatten)]
+    pub workload: Workload,
+}
+
+/// Explain a profile
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade seccomp show app.json\n  stockade seccomp show --json default > mine.json"
+)]
+pub struct ShowProfile {
+    /// The profile
+    #[arg(value_name = "PROFILE")]
+    pub profile: String,
+    /// As it is written in linux.seccomp
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Compare two profiles
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stockade seccomp diff docker default")]
+pub struct DiffProfiles {
+    /// The one
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// The other
+    #[arg(value_name = "B")]
+    pub b: String,
+}
+
+/// Ask a profile about a call
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stockade seccomp test default socket AF_ALG SOCK_SEQPACKET 0\n  stockade seccomp test app.json clone 'CLONE_NEWUSER|SIGCHLD'"
+)]
+pub struct TestCall {
+    /// The profile
+    #[arg(value_name = "PROFILE")]
+    pub profile: String,
+    /// The system call, by name
+    #[arg(value_name = "SYSCALL")]
+    pub syscall: String,
+    /// Its arguments: numbers (0x for hexadecimal, 0o for octal) or names of flags, joined by |; missing ones are 0
+    #[arg(value_name = "ARG", num_args = 0..=6, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
 /// Run a command of this host, hardened
 ///
 /// The command sees the host's programs and libraries read-only, a private /tmp, /dev and /proc, an empty home, no
 /// network but lo, and nothing else. The policy is strict unless --policy names another.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
+    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --denials -- python3 job.py\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
 )]
 pub struct Sandbox {
     /// The most memory it may use, such as 128m
@@ -660,6 +821,9 @@ pub struct Sandbox {
     /// The directory to start in [default: the empty home]
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Telling what is denied
+    #[command(flatten)]
+    pub denials: Denials,
     /// No memory both written and executed: whatever compiles while it runs (node, java) fails then; needs Linux 6.3
     #[arg(long)]
     pub no_jit: bool,
@@ -667,10 +831,10 @@ pub struct Sandbox {
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     pub hostname: String,
     /// Write the bundle to this directory, with the policy that lets it name the host's paths, and run nothing
-    #[arg(long, value_name = "DIR", conflicts_with = "explain")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["explain", "denials"])]
     pub emit_bundle: Option<PathBuf>,
     /// Show the plan and run nothing
-    #[arg(long, group = "told")]
+    #[arg(long, group = "told", conflicts_with = "denials")]
     pub explain: bool,
     /// Tell on stderr each step as it happens: why, how long it took, and what changed in /proc
     #[arg(long, group = "told", conflicts_with = "emit_bundle")]

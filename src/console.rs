@@ -5,6 +5,7 @@
 //! block: a reader that reads nothing must not keep a signal from us.
 
 use crate::error::{Context, Error, Result};
+use crate::observe::watch::Watcher;
 use crate::sync::{Channel, Tag};
 use crate::{launch, sys};
 use nix::errno::Errno;
@@ -305,6 +306,7 @@ pub fn follow(
     mut relay: Option<Relay>,
     signals: &Signals,
     interactive: bool,
+    mut watcher: Option<&mut Watcher>,
     mut on_start: impl FnMut() -> Result<()>,
 ) -> Result<i32> {
     let mut talking = true;
@@ -314,7 +316,7 @@ pub fn follow(
             relay.as_ref().map(Relay::wants).unwrap_or((PollFlags::empty(), PollFlags::empty(), PollFlags::empty()));
         let timeout = relay.as_ref().map_or(PollTimeout::NONE, Relay::timeout);
         let mut fds = vec![PollFd::new(signals.all.as_fd(), PollFlags::POLLIN)];
-        let mut places = [None; 5];
+        let mut places = [None; 6];
         {
             let mut watch = |place: usize, fd: BorrowedFd<'_>, flags: PollFlags| {
                 if !flags.is_empty() {
@@ -332,6 +334,9 @@ pub fn follow(
                 watch(3, r.stdin.fd(), wants.1);
                 watch(4, r.stdout.fd(), wants.2);
             }
+            if let Some(listener) = watcher.as_ref().and_then(|w| w.fd()) {
+                watch(5, listener, PollFlags::POLLIN);
+            }
         }
         let silent = match poll(&mut fds, timeout) {
             Ok(n) => n == 0,
@@ -340,6 +345,7 @@ pub fn follow(
         };
         let ready = places.map(|p| p.is_some_and(|i| fds[i].any().unwrap_or(false)));
         let signalled = fds[0].any().unwrap_or(false);
+        let asked = places[5].and_then(|i| fds[i].revents()).unwrap_or(PollFlags::empty());
         drop(fds);
         if ready[1] {
             match built.channel.receive()? {
@@ -361,6 +367,10 @@ pub fn follow(
                 return Err(e);
             }
             forward(built, signals, relay.as_mut(), code.is_some(), interactive)?;
+        }
+        if let Some(w) = watcher.as_mut().filter(|_| ready[5]) {
+            w.raw = relay.as_ref().is_some_and(|r| r.raw.is_some());
+            w.turn(asked, built.channel.fd());
         }
         if ready[0] {
             code = Some(launch::reap(built.pid)?);

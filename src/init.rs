@@ -394,10 +394,10 @@ impl Child<'_> {
             Step::Gate => self.gate(),
             Step::Seccomp { filter } => {
                 self.prepare()?;
-                let installed = match &filter.listener {
-                    None => sys::seccomp_install(&filter.program, filter.flags),
+                let installed = match filter.asks() {
+                    false => sys::seccomp_install(&filter.program, filter.flags),
                     // Its number was told before; the execve closes it, because to close it now might be asked about.
-                    Some(_) => sys::seccomp_listen(&filter.program, filter.flags).map(|_| ()),
+                    true => sys::seccomp_listen(&filter.program, filter.flags).map(|_| ()),
                 };
                 match installed {
                     Err(e) if !self.filtered => return Err(Error::os(name, filter.profile.as_str(), e)),
@@ -582,12 +582,12 @@ impl Child<'_> {
             sys::set_parent_death_signal(0).at("ready", "death signal")?;
         }
         self.committed = true;
-        let listener = self.own.plan.listener();
-        if listener.is_some_and(|l| l.dumpable) {
+        let asks = self.own.plan.asks();
+        if asks == Some(true) {
             sys::set_dumpable(true).at("ready", "dumpable")?;
         }
         // After this nothing of ours is opened, so the number stays free until the filter takes it.
-        let number = listener.map(|_| crate::listener::next_number()).transpose()?;
+        let number = asks.map(|_| crate::listener::next_number()).transpose()?;
         let number = number.map(|n| n.to_string()).unwrap_or_default();
         self.own.channel.send(Tag::Committed, number.as_bytes(), &[])
     }

@@ -18,7 +18,8 @@
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
 //!   descriptors to sockets of the caller, [`state`] remembers, [`narrate`] tells a launch while it happens; [`observe`]
-//!   reads what a running container is and does, and tries what `doctor` asks.
+//!   reads what a running container is and does, tries what `doctor` asks, and answers what a watched filter asks
+//!   (`--denials`, `seccomp record`).
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod audit;

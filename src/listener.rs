@@ -49,7 +49,7 @@ pub fn deliver(listener: &Listener, owner: &Owner<'_>, number: i32, state: &Valu
 }
 
 /// Takes the descriptor once it is one: until then the number is free in the child, and nothing else can get it.
-fn fetch(owner: &Owner<'_>, number: i32) -> Result<OwnedFd> {
+pub fn fetch(owner: &Owner<'_>, number: i32) -> Result<OwnedFd> {
     let end = Instant::now() + PATIENCE;
     loop {
         match sys::pidfd_getfd(owner.pidfd, number) {

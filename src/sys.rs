@@ -510,6 +510,57 @@ pub fn seccomp_listen(program: &[libc::sock_filter], flags: u64) -> Res<RawFd> {
         .map(|fd| fd as RawFd)
 }
 
+/// A call that a filter asks about: `struct seccomp_notif`.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// The question.
+    pub id: u64,
+    /// The thread that makes the call, in our pid namespace; 0: it is in none that we can see.
+    pub pid: i32,
+    /// The number of the call.
+    pub nr: u32,
+    /// AUDIT_ARCH_*.
+    pub arch: u32,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// SECCOMP_IOCTL_NOTIF_RECV of seccomp_unotify(2). ENOENT: who asked is gone.
+pub fn seccomp_receive(listener: BorrowedFd<'_>) -> Res<Asked> {
+    // SAFETY: plain integers, and the kernel wants them to be zero.
+    let mut n: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one struct of the size that is in the request's number.
+    let ret = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut n) };
+    check(libc::c_long::from(ret))?;
+    let (nr, arch, args) = (n.data.nr.cast_unsigned(), n.data.arch, n.data.args);
+    Ok(Asked { id: n.id, pid: n.pid.cast_signed(), nr, arch, args })
+}
+
+/// SECCOMP_IOCTL_NOTIF_SEND of seccomp_unotify(2): the call is not made, and its result is this errno; 0: a success that
+/// did nothing.
+pub fn seccomp_answer(listener: BorrowedFd<'_>, id: u64, errno: i32) -> Res<()> {
+    seccomp_send(listener, libc::seccomp_notif_resp { id, val: 0, error: -errno, flags: 0 })
+}
+
+/// The same with SECCOMP_USER_NOTIF_FLAG_CONTINUE: the call is made. Who asked can have changed what its arguments point
+/// at, so this never is a judgement.
+pub fn seccomp_continue(listener: BorrowedFd<'_>, id: u64) -> Res<()> {
+    let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+    seccomp_send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags })
+}
+
+fn seccomp_send(listener: BorrowedFd<'_>, mut answer: libc::seccomp_notif_resp) -> Res<()> {
+    // SAFETY: the kernel reads one struct of the size that is in the request's number.
+    let ret = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    check(libc::c_long::from(ret)).map(drop)
+}
+
+/// SECCOMP_IOCTL_NOTIF_ID_VALID of seccomp_unotify(2): who asked still waits, so what was read of that pid was its own.
+pub fn seccomp_still_asks(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads one 64-bit number.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
 /// `LANDLOCK_ACCESS_NET_BIND_TCP`.
 pub const LANDLOCK_BIND_TCP: u64 = 1;
 /// `LANDLOCK_ACCESS_NET_CONNECT_TCP`.

@@ -130,6 +130,11 @@ fn everywhere(test: &str, script: &str, check: impl Fn(&str)) {
 }
 
 fn go(caller: &Caller, policy: &str, config: &Value) -> Output {
+    verb(caller, policy, config, &["run", "box"])
+}
+
+/// A verb with that bundle.
+fn verb(caller: &Caller, policy: &str, config: &Value, words: &[&str]) -> Output {
     let bundle = caller.path().join(policy);
     if !bundle.exists() {
         std::fs::create_dir(&bundle).unwrap();
@@ -139,13 +144,10 @@ fn go(caller: &Caller, policy: &str, config: &Value) -> Output {
     // One Debian serves all bundles, from outside of them.
     let file = caller.strict_with_host_paths();
     let policy = if policy == "strict" { file.as_str() } else { policy };
-    caller.stockade(&["--policy", policy, "run", "--bundle", &bundle, "box"])
+    caller.stockade(&[&["--policy", policy], words, &["--bundle", &bundle]].concat())
 }
 
-#[test]
-fn python_with_threads_subprocesses_and_ssl() {
-    need_root!("python_with_threads_subprocesses_and_ssl");
-    let script = r#"exec python3 - <<'END'
+const PYTHON: &str = r#"exec python3 - <<'END'
 import concurrent.futures, hashlib, multiprocessing, os, socket, sqlite3, ssl, subprocess, tempfile, threading
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
     print(sum(pool.map(lambda n: n * n, range(100))))
@@ -166,18 +168,23 @@ with socket.create_connection(server.getsockname()) as s:
     s.sendall(b"hello"); print(s.recv(100).decode())
 thread.join()
 END"#;
-    everywhere("python_with_threads_subprocesses_and_ssl", script, |out| {
+
+#[test]
+fn python_with_threads_subprocesses_and_ssl() {
+    need_root!("python_with_threads_subprocesses_and_ssl");
+    everywhere("python_with_threads_subprocesses_and_ssl", PYTHON, |out| {
         assert_eq!(out, "328350\n52\n285\nTrue\n64\n42\nHELLO\n")
     });
 }
 
+const GIT: &str = "git init -q r && cd r && git config user.name N && git config user.email n@example.org && \
+        echo 1 >f && git add f && git commit -qm first && echo 2 >>f && git commit -qam second && \
+        git clone -q . ../s && cd ../s && git log --format=%s && git fsck && git gc -q && git show HEAD~:f";
+
 #[test]
 fn git_commits() {
     need_root!("git_commits");
-    let script = "git init -q r && cd r && git config user.name N && git config user.email n@example.org && \
-        echo 1 >f && git add f && git commit -qm first && echo 2 >>f && git commit -qam second && \
-        git clone -q . ../s && cd ../s && git log --format=%s && git fsck && git gc -q && git show HEAD~:f";
-    everywhere("git_commits", script, |out| assert_eq!(out, "second\nfirst\n1\n"));
+    everywhere("git_commits", GIT, |out| assert_eq!(out, "second\nfirst\n1\n"));
 }
 
 #[test]
@@ -268,6 +275,57 @@ fn nginx_serves_a_page() {
     let caps = json!(["CAP_CHOWN", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"]);
     config["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
     assert_eq!(ok(&go(&caller, "strict", &config)), "a page\n33\n");
+}
+
+/// `seccomp record`: the profile of a program lets it do the same, under either policy, and nothing else.
+#[test]
+fn recorded_profiles_are_enough_and_no_more() {
+    need_root!("recorded_profiles_are_enough_and_no_more");
+    let nginx = format!("MORE='user root root;'; {NGINX}");
+    // Without this it depends on who is faster whether the workers are killed.
+    let python = PYTHON.replace("range(10))))\n", "range(10)))); pool.close(); pool.join()\n");
+    assert_ne!(python, PYTHON);
+    for caller in callers("recorded_profiles_are_enough_and_no_more") {
+        let out = caller.own_dir("profiles");
+        for (name, script, expect) in [
+            ("python3", python.as_str(), "328350\n52\n285\nTrue\n64\n42\nHELLO\n"),
+            ("git", GIT, "second\nfirst\n1\n"),
+            ("redis", REDIS, "OK\nvalue\n1\nOK\n/tmp/dump.rdb\nlast_bgsave_status:ok\n"),
+            ("nginx", &nginx, "a page\n0\n"),
+        ] {
+            eprintln!("{name} as {}", caller.uid);
+            let config = silent(&caller, script);
+            let file = out.join(format!("{name}.json")).display().to_string();
+            let record = ["seccomp", "record", "--output", &file];
+            assert_eq!(ok(&verb(&caller, "strict", &config, &record)), expect);
+            // Who is faster, the server or its client, differs from run to run.
+            assert_eq!(ok(&verb(&caller, "strict", &config, &[&record[..], &["--merge", &file]].concat())), expect);
+            assert_eq!(ok(&verb(&caller, "strict", &config, &[&record[..], &["--merge", &file]].concat())), expect);
+            let checked = verb(&caller, "strict", &config, &["seccomp", "check", &file]);
+            assert_eq!(ok(&checked), expect, "{}", text(&checked.stderr));
+            let profile: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            for policy in ["strict", "oci"] {
+                let more = format!("({script}) && ! chroot / true 2>&1");
+                let script = if name == "python3" { script } else { &more };
+                let mut config = if policy == "strict" { silent(&caller, script) } else { usual(&caller, script) };
+                config["linux"]["seccomp"] = profile.clone();
+                let out = verb(&caller, policy, &config, &["run", "--denials=json", "box"]);
+                let said = ok(&out);
+                let rest = said.strip_prefix(expect).unwrap_or_else(|| panic!("{name} under {policy}: {said}"));
+                if name != "python3" {
+                    assert!(rest.contains("Operation not permitted"), "{name} under {policy}: {rest}");
+                    let told = text(&out.stderr);
+                    let chroot = told.lines().find(|l| l.contains(r#""syscall":"chroot""#)).expect("a denial");
+                    assert!(chroot.contains(r#""profile":"linux.seccomp""#), "{chroot}");
+                }
+            }
+            for call in ["ptrace", "mount", "chroot", "swapon", "init_module", "acct"] {
+                let asked = caller.stockade(&["seccomp", "test", &file, call]);
+                assert_eq!(asked.status.code(), Some(2), "{name}: {}", text(&asked.stdout));
+            }
+        }
+        assert_eq!(caller.left(), [""; 0]);
+    }
 }
 
 #[test]

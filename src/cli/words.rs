@@ -112,7 +112,9 @@ fn spelled(arg: &Arg, text: &str) -> OsString {
 }
 
 fn takes_value(arg: &Arg) -> bool {
-    !matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Help | ArgAction::Version)
+    // One that can be left out comes with a `=` only.
+    let may_stand_alone = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
+    !may_stand_alone && !matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Help | ArgAction::Version)
 }
 
 /// The values of Go's strconv.ParseBool.

@@ -420,7 +420,7 @@ fn follow(built: &mut Built, signals: Option<Signals>, entry: &Entry, state: &st
     entry.unlock();
     let Some(signals) = signals else { return Ok(0) };
     let relay = built.console.take().map(Relay::new).transpose();
-    let outcome = relay.and_then(|relay| console::follow(built, relay, &signals, false, || Ok(())));
+    let outcome = relay.and_then(|relay| console::follow(built, relay, &signals, false, None, || Ok(())));
     if outcome.is_err() {
         let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = crate::launch::reap(built.pid);

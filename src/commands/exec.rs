@@ -114,6 +114,7 @@ fn follow(
         console_socket: args.console_socket.as_deref(),
         pidfd_socket: args.pidfd_socket.as_deref(),
         agent,
+        watched: false,
     };
     hand_over(&outside, built, || Ok(()))?;
     match signals {
@@ -121,7 +122,7 @@ fn follow(
         Some(signals) => {
             let relay = built.console.take().map(Relay::new).transpose()?;
             console::start(&built.channel)?;
-            console::follow(built, relay, &signals, false, || Ok(()))
+            console::follow(built, relay, &signals, false, None, || Ok(()))
         }
     }
 }

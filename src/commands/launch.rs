@@ -8,14 +8,16 @@ use crate::host::Host;
 use crate::launch::{self, Built, Setting};
 use crate::listener::{self, Owner};
 use crate::narrate::Narrator;
-use crate::plan::{self, Listener, Moment, Options, Plan, Step};
+use crate::observe::watch::Watcher;
+use crate::plan::{self, Listener, Moment, Options, Plan, Step, Watch};
 use crate::policy::Policy;
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
 use crate::{handover, hooks, narrate, own, sys};
+use oci_spec::runtime::LinuxSeccomp;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -71,16 +73,35 @@ pub struct Request {
 pub fn run(global: &Global, args: Run) -> Result<i32> {
     let mode = if args.detach { Mode::Detached } else { Mode::Foreground { keep: args.keep } };
     let narrator = args.narrate.then(|| Narrator::new(narrate::Form::of(args.json)));
-    launch_bundle(global, args.launch, mode, narrator)
+    let mut watcher = args.denials.watcher()?;
+    launch_bundle(global, args.launch, mode, Teller { narrator, profile: None, watcher: watcher.as_mut() })
 }
 
 pub fn create(global: &Global, args: Create) -> Result<i32> {
-    launch_bundle(global, args.launch, Mode::Create, None)
+    launch_bundle(global, args.launch, Mode::Create, Teller::default())
 }
 
-fn launch_bundle(global: &Global, args: Launch, mode: Mode, narrator: Option<Narrator>) -> Result<i32> {
+/// Who tells of a launch, and under which profile it is watched.
+#[derive(Default)]
+pub struct Teller<'a> {
+    /// Tells each step.
+    pub narrator: Option<Narrator>,
+    /// A seccomp profile of the caller's in place of the config's own.
+    pub profile: Option<&'a LinuxSeccomp>,
+    /// Looks on at a foreground run.
+    pub watcher: Option<&'a mut Watcher>,
+}
+
+/// Reads a bundle and launches it.
+pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'_>) -> Result<i32> {
+    let Teller { narrator, profile, watcher } = teller;
     state::check_id(&args.id)?;
-    let bundle = Bundle::load_as(&args.bundle, &args.config)?;
+    let mut bundle = Bundle::load_as(&args.bundle, &args.config)?;
+    if let Some(profile) = profile {
+        let mut linux = bundle.spec.linux().clone().unwrap_or_default();
+        linux.set_seccomp(Some(profile.clone()));
+        bundle.spec.set_linux(Some(linux));
+    }
     if mode != Mode::Create && bundle.spec.process().is_none() {
         return Err(Error::new("config.json", "process", "missing: there is nothing to run")
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
@@ -109,11 +130,11 @@ fn launch_bundle(global: &Global, args: Launch, mode: Mode, narrator: Option<Nar
         narrator,
         interactive: false,
     };
-    perform(global, request)
+    perform(global, request, watcher)
 }
 
 /// The whole life of a launch.
-pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
+pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut Watcher>) -> Result<i32> {
     let held = matches!(request.mode, Mode::Foreground { .. });
     check_terminal(request.console_socket.as_deref(), request.bundle.process().terminal() == Some(true), held)?;
     check_descriptors(request.preserve_fds.saturating_add(request.listen_fds))?;
@@ -125,7 +146,8 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         None => store.create(&request.id)?,
     };
     let secrets = std::mem::take(&mut request.secrets);
-    let (plan, mut built) = match prepare(&mut request, secrets, &store, &entry, signals.as_ref()) {
+    let watch = watcher.as_ref().map_or(Watch::No, |w| w.job);
+    let (plan, mut built) = match prepare(&mut request, (secrets, watch), &store, &entry, signals.as_ref()) {
         Ok(done) => done,
         Err(e) => {
             undo(&entry);
@@ -133,7 +155,12 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
         }
     };
     let state = match commit(&request, &plan, &built, &entry) {
-        Ok(state) => state,
+        Ok((state, listener)) => {
+            if let (Some(w), Some(fd), Some(watched)) = (&mut watcher, listener, plan.watched()) {
+                w.begin(fd, watched, &state.id, built.pid);
+            }
+            state
+        }
         Err(e) => {
             abandon(&built, &entry);
             launch::poststop(&plan, &request.bundle.dir, &state::annotations(&request.bundle), signals.as_ref());
@@ -173,8 +200,15 @@ pub fn perform(global: &Global, mut request: Request) -> Result<i32> {
                 passed(|s| matches!(s, Step::Exec { .. }));
                 poststart(&state, Some(&signals))
             };
-            let outcome =
-                started.and_then(|relay| console::follow(&built, relay, &signals, request.interactive, on_start));
+            let looking = watcher.as_deref_mut();
+            let outcome = started
+                .and_then(|relay| console::follow(&built, relay, &signals, request.interactive, looking, on_start));
+            if let Some(w) = watcher {
+                w.raw = false;
+                let status = outcome.as_ref().ok().copied();
+                let failed = status.is_some_and(|s| s != 0);
+                w.finish(status, &if failed { plan::watch::unseen(&plan) } else { Vec::new() });
+            }
             if outcome.is_err() {
                 end(&built);
             }
@@ -248,7 +282,7 @@ pub fn take_ids(bundle: &Bundle, policy: &Policy, host: &mut Host, entry: &Entry
 
 fn prepare(
     request: &mut Request,
-    secrets: Vec<Secret>,
+    (secrets, watch): (Vec<Secret>, Watch),
     store: &Store,
     entry: &Entry,
     signals: Option<&Signals>,
@@ -265,6 +299,7 @@ fn prepare(
         preserve_fds: request.preserve_fds + request.listen_fds,
         listen_fds: request.listen_fds,
         secrets: secrets.iter().map(Secret::file).collect(),
+        watch,
         cgroup_parent: store.cgroup_parent(),
     };
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
@@ -349,7 +384,7 @@ pub fn state_of(bundle: &Bundle, plan: &Plan, built: &Built) -> Result<State> {
 }
 
 /// Writes the state and the pid file, hands over the terminal, and lets the child live on.
-fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<State> {
+fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<(State, Option<OwnedFd>)> {
     let state = state_of(&request.bundle, plan, built)?;
     let outside = Outside {
         pid_file: request.pid_file.as_deref(),
@@ -359,12 +394,13 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
             let json = launch::state_json(&state.id, state.init.pid, "creating", &state.bundle, &state.annotations);
             (l, serde_json::from_slice(&json).unwrap_or_default())
         }),
+        watched: plan.watched().is_some(),
     };
-    hand_over(&outside, built, || {
+    let listener = hand_over(&outside, built, || {
         entry.write_confinement(&plan.confinement)?;
         entry.write_state(&state)
     })?;
-    Ok(state)
+    Ok((state, listener))
 }
 
 /// Where the caller wants to hear of a process.
@@ -377,10 +413,13 @@ pub struct Outside<'a> {
     pub pidfd_socket: Option<&'a Path>,
     /// The agent of its filter, and the state of the container for it.
     pub agent: Option<(&'a Listener, serde_json::Value)>,
+    /// Its filter asks ourselves.
+    pub watched: bool,
 }
 
-/// Tells the caller, records, and lets the child live on. If any of it fails, the pid file is gone again.
-pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Tells the caller, records, and lets the child live on; the listener comes back if it is for us. If any of it fails, the
+/// pid file is gone again.
+pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> Result<()>) -> Result<Option<OwnedFd>> {
     if let Some(path) = outside.pid_file {
         write_pid(path, built.pid)?;
     }
@@ -392,11 +431,16 @@ pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> 
     let committed = sent.and_then(|()| record()).and_then(|()| {
         built.channel.send(Tag::Commit, &[], &[])?;
         let told = built.channel.expect(Tag::Committed)?;
-        let Some((listener, state)) = &outside.agent else { return Ok(()) };
+        if outside.agent.is_none() && !outside.watched {
+            return Ok(None);
+        }
         let number = String::from_utf8_lossy(&told.payload).parse();
         let number = number.map_err(|_| Error::new("sync", "Committed", "does not name the listener"))?;
         let owner = Owner { pid: built.pid, pidfd: built.pidfd.as_fd(), channel: &built.channel };
-        listener::deliver(listener, &owner, number, state)
+        match &outside.agent {
+            Some((listener, state)) => listener::deliver(listener, &owner, number, state).map(|()| None),
+            None => listener::fetch(&owner, number).map(Some),
+        }
     });
     if committed.is_err()
         && let Some(path) = outside.pid_file

@@ -9,6 +9,7 @@ mod launch;
 mod lifecycle;
 mod resources;
 mod sandbox;
+mod seccomp;
 mod see;
 mod show;
 mod spec;
@@ -55,6 +56,7 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Command::Features => features::features(),
         Command::Audit(args) => audit::audit(&global, &args),
         Command::Doctor(args) => doctor::doctor(&global, &args),
+        Command::Seccomp(args) => seccomp::seccomp(&global, args),
         Command::Sandbox(args) => sandbox::sandbox(&global, args),
     }
 }

@@ -7,10 +7,11 @@ use super::launch::{Mode, Request, perform};
 use super::show;
 use super::spec;
 use crate::bundle::Bundle;
-use crate::cli::{Global, Sandbox};
+use crate::cli::{Denials, Global, Sandbox};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::narrate::Narrator;
+use crate::observe::watch::Watcher;
 use crate::plan::Options;
 use crate::plan::mounts::normal;
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
@@ -18,6 +19,7 @@ use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
 use crate::{narrate, own, plan};
 use nix::unistd::{geteuid, isatty};
+use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
@@ -52,6 +54,39 @@ const ETC: [&str; 22] = [
 
 /// `stockade sandbox`.
 pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
+    let mut watcher = args.denials.watcher()?;
+    launch(global, args, None, watcher.as_mut())
+}
+
+/// What `sandbox` without options is.
+pub fn plain() -> Sandbox {
+    Sandbox {
+        memory: None,
+        cpus: None,
+        pids: None,
+        ro: Vec::new(),
+        rw: Vec::new(),
+        env: Vec::new(),
+        secret: Vec::new(),
+        workdir: None,
+        denials: Denials::default(),
+        no_jit: false,
+        hostname: "sandbox".to_owned(),
+        emit_bundle: None,
+        explain: false,
+        narrate: false,
+        json: false,
+        command: Vec::new(),
+    }
+}
+
+/// The same with somebody who looks on, and under a seccomp profile of the caller's.
+pub fn launch(
+    global: &Global,
+    args: Sandbox,
+    profile: Option<&LinuxSeccomp>,
+    watcher: Option<&mut Watcher>,
+) -> Result<i32> {
     // A sandbox is for what is not trusted: only an explicit flag changes its policy.
     let mut policy = Policy::load(global.policy.as_deref().unwrap_or("strict"))?;
     // The one who typed --rw means that path; in a bundle of somebody else the same option would be a way to the host.
@@ -68,9 +103,11 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
                 .hint("nothing is overwritten: name another"));
         }
         // Half a bundle would be in the way of the next attempt.
-        write_bundle(dir, &args, terminal).and_then(|()| write_policy(dir, args.no_jit)).inspect_err(|_| {
-            let _ = std::fs::remove_dir_all(dir.join("rootfs"));
-        })?;
+        write_bundle(dir, &args, terminal, profile).and_then(|()| write_policy(dir, args.no_jit)).inspect_err(
+            |_| {
+                let _ = std::fs::remove_dir_all(dir.join("rootfs"));
+            },
+        )?;
         let shown = dir.display();
         crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
@@ -84,7 +121,8 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create_named("sandbox-")?;
     let id = entry.id.clone();
-    let outcome = within(global, &args, (policy, host), terminal, secrets, &store, entry);
+    let within = Within { policy, host, terminal, secrets, profile, watcher };
+    let outcome = within.launch(global, &args, &store, entry);
     // Whatever happened in between, nothing of it stays; after a launch that went well it is gone already.
     if let Ok(left) = store.entry(&id) {
         left.lock()?;
@@ -93,57 +131,62 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
     outcome
 }
 
-/// Writes the throwaway bundle of an entry, on record before its first file is, and launches it.
-fn within(
-    global: &Global,
-    args: &Sandbox,
-    (policy, mut host): (Policy, Host),
+/// What a sandbox is made from.
+struct Within<'a> {
+    policy: Policy,
+    host: Host,
     terminal: bool,
     secrets: Vec<Secret>,
-    store: &Store,
-    entry: Entry,
-) -> Result<i32> {
-    let id = entry.id.clone();
-    let scratch = state::scratch_dir(store)?.join(&id);
-    entry.write_intent(&Intent {
-        id: id.clone(),
-        runtime: ProcessId::own()?,
-        foreground: true,
-        boot: state::boot_id()?,
-        cgroup: None,
-        ids: None,
-        scratch: Some(scratch.clone()),
-        rdt: Vec::new(),
-    })?;
-    std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
-    write_bundle(&scratch, args, terminal)?;
-    let bundle = Bundle::load(&scratch)?;
-    if args.explain {
-        let secrets = secrets.iter().map(Secret::file).collect();
-        let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };
-        return show::explained(global, &bundle, &policy, options, args.json);
+    profile: Option<&'a LinuxSeccomp>,
+    watcher: Option<&'a mut Watcher>,
+}
+
+impl Within<'_> {
+    /// Writes the throwaway bundle of an entry, on record before its first file is, and launches it.
+    fn launch(self, global: &Global, args: &Sandbox, store: &Store, entry: Entry) -> Result<i32> {
+        let Within { policy, mut host, terminal, secrets, profile, watcher } = self;
+        let id = entry.id.clone();
+        let scratch = state::scratch_dir(store)?.join(&id);
+        entry.write_intent(&Intent {
+            id: id.clone(),
+            runtime: ProcessId::own()?,
+            foreground: true,
+            boot: state::boot_id()?,
+            cgroup: None,
+            ids: None,
+            scratch: Some(scratch.clone()),
+            rdt: Vec::new(),
+        })?;
+        std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
+        write_bundle(&scratch, args, terminal, profile)?;
+        let bundle = Bundle::load(&scratch)?;
+        if args.explain {
+            let secrets = secrets.iter().map(Secret::file).collect();
+            let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };
+            return show::explained(global, &bundle, &policy, options, args.json);
+        }
+        host.look_at(&bundle);
+        let request = Request {
+            id,
+            entry: Some(entry),
+            bundle,
+            policy,
+            host,
+            mode: Mode::Foreground { keep: false },
+            pid_file: None,
+            console_socket: None,
+            pidfd_socket: None,
+            no_new_keyring: false,
+            no_pivot: false,
+            preserve_fds: 0,
+            listen_fds: 0,
+            secrets,
+            scratch: Some(scratch),
+            narrator: args.narrate.then(|| Narrator::new(narrate::Form::of(args.json))),
+            interactive: true,
+        };
+        perform(global, request, watcher)
     }
-    host.look_at(&bundle);
-    let request = Request {
-        id,
-        entry: Some(entry),
-        bundle,
-        policy,
-        host,
-        mode: Mode::Foreground { keep: false },
-        pid_file: None,
-        console_socket: None,
-        pidfd_socket: None,
-        no_new_keyring: false,
-        no_pivot: false,
-        preserve_fds: 0,
-        listen_fds: 0,
-        secrets,
-        scratch: Some(scratch),
-        narrator: args.narrate.then(|| Narrator::new(narrate::Form::of(args.json))),
-        interactive: true,
-    };
-    perform(global, request)
 }
 
 /// A bundle may not name paths of the host by itself, so the operator's word for exactly these goes beside it.
@@ -170,7 +213,7 @@ fn dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).at("sandbox", path.display().to_string())
 }
 
-fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool) -> Result<()> {
+fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool, profile: Option<&LinuxSeccomp>) -> Result<()> {
     let rootfs = bundle.join("rootfs");
     for name in ["dev", "proc", "sys", "tmp", "run", "var/tmp", "etc", "usr", &HOME[1..]] {
         dir(&rootfs.join(name))?;
@@ -218,7 +261,10 @@ fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool) -> Result<()> {
     // What lies above comes first: `--rw X` must not cover `--ro X/Y`.
     shares.sort_by(|(a, _), (b, _)| a.cmp(b));
     mounts.extend(shares.into_iter().map(|(_, mount)| mount));
-    let config = config(args, terminal, mounts)?;
+    let mut config = config(args, terminal, mounts)?;
+    if let Some(profile) = profile {
+        config["linux"]["seccomp"] = json!(profile);
+    }
     let text =
         serde_json::to_string_pretty(&config).map_err(|e| Error::new("sandbox", "config.json", e.to_string()))?;
     std::fs::write(bundle.join("config.json"), text + "\n").at("sandbox", "config.json")

@@ -8,3 +8,4 @@ pub mod pids;
 pub mod ps;
 pub mod rootfs;
 pub mod stats;
+pub mod watch;

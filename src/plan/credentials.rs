@@ -6,7 +6,7 @@
 
 use super::landlock::Landlock;
 use super::mounts::normal;
-use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step};
+use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step, Watch};
 use crate::error::{Error, Result};
 use crate::policy::{Above, Policy, Profile};
 use crate::seccomp;
@@ -193,7 +193,11 @@ pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.seccomp().clone());
     let rule = draft.policy.seccomp.clone();
     let mut filters = Vec::new();
+    // A profile is being made, for the place above the floor.
+    let recorded = draft.options.watch == Watch::Record;
+    let asked = asked.filter(|_| !recorded);
     let (floor, asks, why) = match &asked {
+        None if recorded => (rule.floor, "recorded", "the profile that is being recorded will stand on it"),
         None => (rule.silent, "silent", "filled in: the config has none"),
         Some(_) => (rule.floor, "a profile", "stacked on the config's own: the stricter answer counts"),
     };
@@ -270,6 +274,7 @@ fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filt
         program: program.insns,
         source: Some(Box::new(profile.clone())),
         listener: None,
+        watched: None,
     })
 }
 
@@ -300,9 +305,13 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
     let carried = if !no_new_privs && !filters.is_empty() { SYS_ADMIN } else { 0 };
-    let asks = filters.iter().any(|f| f.listener.is_some());
+    let asks = filters.iter().any(Filter::asks);
     for filter in &filters {
-        permits_exec(filter, carried != 0, asks)?;
+        let merged = filter.watched.iter().flat_map(|w| w.profiles.iter().map(|(_, profile)| profile));
+        for profile in filter.source.as_deref().into_iter().chain(merged) {
+            // The runtime lets its own read go on.
+            permits_exec(profile, carried != 0, asks && filter.watched.is_none())?;
+        }
     }
     steps.push(Step::CloseFds { preserve: preserve_fds, listen: listen_fds });
     // With the rights of whoever builds the container: it opens every tree, and without no_new_privs it takes SYS_ADMIN.
@@ -343,8 +352,7 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
 /// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before; and where
 /// the filter is there before the gate, the read of that. An agent may be asked about them, as it has the listener by
 /// then; but not about write, by which a failure is told.
-fn permits_exec(filter: &Filter, needs_capset: bool, before_gate: bool) -> Result<()> {
-    let Some(profile) = &filter.source else { return Ok(()) };
+fn permits_exec(profile: &LinuxSeccomp, needs_capset: bool, before_gate: bool) -> Result<()> {
     let mut needed = vec!["execve", "write", "exit_group"];
     if needs_capset {
         needed.extend(["capset", "prctl"]);

@@ -119,6 +119,7 @@ impl Recorded {
             program,
             source: None,
             listener: self.listener.clone(),
+            watched: None,
         })
     }
 }
@@ -331,8 +332,15 @@ mod tests {
             SockFilter { code: 0x15, jt: 1, jf: 255, k: 0xc000_003e },
             SockFilter { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 },
         ];
-        let filter =
-            Filter { profile: "default".into(), instructions: 3, flags: 2, program, source: None, listener: None };
+        let filter = Filter {
+            profile: "default".into(),
+            instructions: 3,
+            flags: 2,
+            program,
+            source: None,
+            listener: None,
+            watched: None,
+        };
         let recorded = Recorded::from(&filter);
         let json = serde_json::to_string(&recorded).unwrap();
         let back: Recorded = serde_json::from_str(&json).unwrap();

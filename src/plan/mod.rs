@@ -22,6 +22,7 @@ pub mod restore;
 pub mod secrets;
 pub mod step;
 pub mod unit;
+pub mod watch;
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
@@ -31,8 +32,9 @@ use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
 pub use step::{
     Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Listener, Maps, Moment, Ns, Rdt,
-    SecretFile, Source, Step,
+    SecretFile, Source, Step, Watched,
 };
+pub use watch::Watch;
 
 const SYS_ADMIN: u64 = 1 << 21;
 const SYS_RESOURCE: u64 = 1 << 24;
@@ -87,6 +89,8 @@ pub struct Options {
     pub listen_fds: u32,
     /// Secrets of the caller, by name and size.
     pub secrets: Vec<SecretFile>,
+    /// The runtime looks on at what its filters say.
+    pub watch: Watch,
     /// A directory between the base cgroup and the container's, where the same id may exist under another --root.
     pub cgroup_parent: Option<String>,
 }
@@ -127,6 +131,19 @@ impl Plan {
             Step::Seccomp { filter } => filter.listener.as_ref(),
             _ => None,
         })
+    }
+
+    /// The filter that asks the runtime itself.
+    pub fn watched(&self) -> Option<&Watched> {
+        self.steps.iter().find_map(|s| match s {
+            Step::Seccomp { filter } => filter.watched.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Whether a filter asks anybody, and if so whether its listener can be taken only while the child is dumpable.
+    pub fn asks(&self) -> Option<bool> {
+        self.listener().map(|l| l.dumpable).or(self.watched().map(|w| w.dumpable))
     }
 }
 
@@ -402,6 +419,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         filters: filters.iter().map(exec::Recorded::from).collect(),
         landlock: landlock.clone(),
     };
+    let filters = watch::merge(&draft, filters)?;
     let tail = credentials::Tail {
         setgroups: ids.setgroups,
         caps,

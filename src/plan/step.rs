@@ -332,6 +332,32 @@ pub struct Filter {
     /// Whom it asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
+    /// It asks the runtime itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watched: Option<Watched>,
+}
+
+impl Filter {
+    /// Whether it asks anybody: then it is installed before the gate, because its listener must be taken before the
+    /// workload makes its first call.
+    pub fn asks(&self) -> bool {
+        self.listener.is_some() || self.watched.is_some()
+    }
+}
+
+/// A filter whose questions the runtime answers: what it is to know about it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Watched {
+    /// The profiles that it was merged from, by name, in the order of installation; none: it asks about every call.
+    #[serde(skip)]
+    pub profiles: Vec<(String, LinuxSeccomp)>,
+    /// The policy, and whether it stacks a profile of its own under one of the config.
+    pub policy: String,
+    /// The same.
+    pub floor: bool,
+    /// As in a listener's.
+    pub dumpable: bool,
 }
 
 /// The agent of a filter that asks.
@@ -903,7 +929,11 @@ impl Step {
             Step::Ready => "state committed, pid file written".into(),
             Step::Gate => "wait for start".into(),
             Step::Seccomp { filter } => {
-                let asks = filter.listener.as_ref().map(|l| format!(", asks {}", l.path.display())).unwrap_or_default();
+                let mut asks =
+                    filter.listener.as_ref().map(|l| format!(", asks {}", l.path.display())).unwrap_or_default();
+                if filter.watched.is_some() {
+                    asks += ", asks the runtime";
+                }
                 format!("{}: {} instructions{asks}", filter.profile, filter.instructions)
             }
             Step::Exec { args, .. } => args.join(" "),

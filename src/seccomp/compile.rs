@@ -36,13 +36,54 @@ const IF_GT: u16 = (libc::BPF_JMP | libc::BPF_JGT) as u16;
 const IF_GE: u16 = (libc::BPF_JMP | libc::BPF_JGE) as u16;
 const IF_ANY: u16 = (libc::BPF_JMP | libc::BPF_JSET) as u16;
 const RETURN: u16 = libc::BPF_RET as u16;
+/// The same of the accumulator; and a word of memory.
+const RETURN_IT: u16 = (libc::BPF_RET | libc::BPF_A) as u16;
+const VALUE: u16 = (libc::BPF_LD | libc::BPF_IMM) as u16;
+const REMEMBER: u16 = libc::BPF_ST as u16;
+const RECALL: u16 = (libc::BPF_LD | libc::BPF_MEM) as u16;
 
 /// Compiles a profile for the machine that we run on. What it means is said at [`super::verdict`].
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     compile_on(Abi::NATIVE, profile)
 }
 
+/// One program for what two filters say, the first of them installed before the second: of the two answers the stricter
+/// counts, and of equally strict ones the second, as in the kernel. And for `asks`: where an errno would be the answer,
+/// somebody is asked.
+///
+/// Stacked filters cannot do that: the kernel takes an errno for stricter than a question, so the one would hide the other.
+pub fn compile_asking(stack: &[&LinuxSeccomp]) -> Result<Program> {
+    compile_stack(Abi::NATIVE, stack, true)
+}
+
 pub(super) fn compile_on(native: Abi, profile: &LinuxSeccomp) -> Result<Program> {
+    compile_stack(native, &[profile], false)
+}
+
+pub(super) fn compile_stack(native: Abi, stack: &[&LinuxSeccomp], asks: bool) -> Result<Program> {
+    let mut all = Program { insns: vec![], flags: 0, ignored: vec![], notes: vec![], notify: false };
+    let mut code = Code { asks, ..Code::default() };
+    let last = stack.len().saturating_sub(1);
+    // The last one is written first: programs grow to the front.
+    for (place, profile) in stack.iter().enumerate().rev() {
+        let (tables, default, read) = tables(native, profile)?;
+        code.begin(match place {
+            _ if last == 0 => Role::Whole,
+            0 => Role::First { second: code.insns.len().saturating_sub(1) },
+            _ => Role::Second,
+        });
+        assemble(&mut code, &tables, default);
+        all.flags |= read.flags;
+        all.notify |= read.notify;
+        all.ignored.extend(read.ignored);
+        all.notes.extend(read.notes);
+    }
+    all.insns = code.finish()?;
+    Ok(all)
+}
+
+/// What a profile says, by numbering and number.
+fn tables(native: Abi, profile: &LinuxSeccomp) -> Result<(Vec<Table>, Verdict, Program)> {
     let default = action(|| "defaultErrnoRet".into(), profile.default_action(), profile.default_errno_ret())?;
     let (abis, foreign) = architectures(profile, native);
     let mut ignored: Vec<String> = foreign.iter().map(|a| a.to_string()).collect();
@@ -105,8 +146,8 @@ pub(super) fn compile_on(native: Abi, profile: &LinuxSeccomp) -> Result<Program>
     ignored.sort_unstable();
     ignored.dedup();
 
-    let insns = assemble(&tables, default)?;
-    Ok(Program { insns, flags: flags(profile, notify), ignored, notes, notify })
+    let read = Program { insns: vec![], flags: flags(profile, notify), ignored, notes, notify };
+    Ok((tables, default, read))
 }
 
 fn bad(subject: String, why: impl Into<String>) -> Error {
@@ -280,14 +321,13 @@ impl Table {
 }
 
 /// The header, and below it one tree an architecture.
-fn assemble(tables: &[Table], default: Verdict) -> Result<Vec<sock_filter>> {
-    let mut code = Code::default();
+fn assemble(code: &mut Code, tables: &[Table], default: Verdict) {
     let kill = Target::Return(Verdict::KillProcess.ret());
     let mut next = kill;
     let mut x32 = None;
     // The native one comes first and is written last: nearest to the header.
     for table in tables.iter().rev() {
-        let ranges = ranges(&mut code, table, default);
+        let ranges = ranges(code, table, default);
         let tree = code.tree(&ranges);
         match table.abi {
             Abi::X32 => {
@@ -314,7 +354,6 @@ fn assemble(tables: &[Table], default: Verdict) -> Result<Vec<sock_filter>> {
     }
     code.force(next);
     code.then(LOAD, ARCH);
-    code.finish()
 }
 
 /// All numbers, as ranges with one answer each: (first number, answer). Writes the sections on the way.
@@ -360,10 +399,24 @@ enum Target {
     At(usize),
 }
 
+/// Which of two profiles is being written.
+#[derive(Debug, Clone, Copy, Default)]
+enum Role {
+    /// The only one: an answer ends the program.
+    #[default]
+    Whole,
+    /// Of two the first: it remembers its answer and goes on with the second, which starts here.
+    First { second: usize },
+    /// Of two the second: the stricter of the two answers ends the program.
+    Second,
+}
+
 /// A program in the making, the last instruction first.
 #[derive(Default)]
 struct Code {
     insns: Vec<sock_filter>,
+    role: Role,
+    asks: bool,
     /// For each target that was jumped to: the nearest instruction that leads there.
     nearest: Vec<(Target, usize)>,
     too_long: bool,
@@ -381,6 +434,44 @@ impl Code {
         self.insns.len() - 1
     }
 
+    /// What is written from here on belongs to this profile.
+    fn begin(&mut self, role: Role) {
+        self.role = role;
+        self.nearest.clear();
+        if let Role::First { .. } = role {
+            // The kernel follows what is remembered from line to line, and takes a return for a line like another: what
+            // stands before the second profile must be an answer that was remembered.
+            let allow = Verdict::Allow.ret();
+            let at = self.answer(allow);
+            self.nearest.push((Target::Return(allow), at));
+        }
+    }
+
+    /// Adds an answer. Unsigned, the values that a filter returns are in the kernel's order, the strictest first, but for
+    /// KILL_PROCESS; and nothing is stricter than that.
+    fn answer(&mut self, k: u32) -> usize {
+        let action = k & libc::SECCOMP_RET_ACTION_FULL;
+        let k = if self.asks && action == libc::SECCOMP_RET_ERRNO { libc::SECCOMP_RET_USER_NOTIF } else { k };
+        let action = k & libc::SECCOMP_RET_ACTION_FULL;
+        match self.role {
+            Role::First { second } if action != libc::SECCOMP_RET_KILL_PROCESS => {
+                let distance = (self.insns.len() - 1 - second) as u32;
+                self.push(JUMP, 0, 0, distance);
+                self.push(REMEMBER, 0, 0, 0);
+                self.push(VALUE, 0, 0, k)
+            }
+            Role::Second if action != libc::SECCOMP_RET_KILL_PROCESS => {
+                self.push(RETURN_IT, 0, 0, 0);
+                if action != libc::SECCOMP_RET_ALLOW {
+                    self.push(RETURN, 0, 0, k);
+                    self.push(IF_GE, 0, 1, action);
+                }
+                self.push(RECALL, 0, 0, 0)
+            }
+            _ => self.push(RETURN, 0, 0, k),
+        }
+    }
+
     /// Adds an instruction that goes on with what is in front now.
     fn then(&mut self, code: u16, k: u32) -> Target {
         Target::At(self.push(code, 0, 0, k))
@@ -395,7 +486,7 @@ impl Code {
                 self.push(JUMP, 0, 0, distance);
             }
             Target::Return(k) => {
-                self.push(RETURN, 0, 0, k);
+                self.answer(k);
             }
         }
     }
@@ -407,7 +498,7 @@ impl Code {
             // The program is refused in finish(): no more work for it, or a hostile profile costs minutes.
             return 0;
         }
-        // Two stones may be laid before the jump itself is written.
+        // One more stone, of four instructions, may be laid before the jump itself is written.
         const SPAN: usize = 250;
         let known = self.nearest.iter().position(|(t, _)| *t == target);
         let at = match (known, target) {
@@ -419,7 +510,7 @@ impl Code {
             return at;
         }
         let stone = match target {
-            Target::Return(k) => self.push(RETURN, 0, 0, k),
+            Target::Return(k) => self.answer(k),
             Target::At(at) => {
                 let distance = (self.insns.len() - 1 - at) as u32;
                 self.push(JUMP, 0, 0, distance)

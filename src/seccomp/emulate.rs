@@ -33,11 +33,33 @@ pub(super) fn check(program: &[sock_filter]) -> Result<(), String> {
     if program.is_empty() || program.len() > 4096 {
         return Err(format!("{} instructions", program.len()));
     }
+    // The kernel's check_load_and_stores(): which words of memory are written on every way to an instruction.
+    let mut masks = vec![!0u16; program.len()];
+    let mut valid = 0u16;
     for (i, insn) in program.iter().enumerate() {
+        valid &= masks[i];
+        match insn.code {
+            0x02 => valid |= 1 << insn.k,
+            0x60 if valid & 1 << insn.k == 0 => return Err(format!("instruction {i} recalls what was not remembered")),
+            0x05 if i + 1 + (insn.k as usize) < program.len() => {
+                masks[i + 1 + insn.k as usize] &= valid;
+                valid = !0;
+            }
+            0x15 | 0x25 | 0x35 | 0x45 => {
+                for to in
+                    [insn.jt, insn.jf].map(|j| i + 1 + usize::from(j)).into_iter().filter(|to| *to < program.len())
+                {
+                    masks[to] &= valid;
+                }
+                valid = !0;
+            }
+            _ => {}
+        }
         let left = program.len() - i - 1;
         let fits = match insn.code {
             0x20 => insn.k % 4 == 0 && insn.k < 64,
-            0x54 | 0x06 => true,
+            0x54 | 0x06 | 0x16 | 0x00 => true,
+            0x02 | 0x60 => insn.k < 16,
             0x05 => (insn.k as usize) < left,
             0x15 | 0x25 | 0x35 | 0x45 => usize::from(insn.jt.max(insn.jf)) < left,
             _ => false,
@@ -47,7 +69,7 @@ pub(super) fn check(program: &[sock_filter]) -> Result<(), String> {
         }
     }
     match program.last() {
-        Some(last) if last.code == 0x06 => Ok(()),
+        Some(last) if last.code == 0x06 || last.code == 0x16 => Ok(()),
         last => Err(format!("ends with {last:?}")),
     }
 }
@@ -55,6 +77,7 @@ pub(super) fn check(program: &[sock_filter]) -> Result<(), String> {
 /// Runs a program that `check` accepts: the value it returns, and how many instructions that took.
 pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
     let (mut a, mut pc, mut steps) = (0u32, 0usize, 0usize);
+    let mut memory = [0u32; 16];
     loop {
         let insn = program[pc];
         pc += 1;
@@ -68,7 +91,11 @@ pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
             0x25 => jump(a > insn.k),
             0x35 => jump(a >= insn.k),
             0x45 => jump(a & insn.k != 0),
+            0x00 => a = insn.k,
+            0x02 => memory[insn.k as usize] = a,
+            0x60 => a = memory[insn.k as usize],
             0x06 => return (insn.k, steps),
+            0x16 => return (a, steps),
             other => panic!("opcode {other:#x}"),
         }
     }

@@ -5,15 +5,18 @@
 //! [`compile`] is the fast way to an answer, [`verdict`] the slow and plain one; the tests hold them equal, so read
 //! [`verdict`] to learn what a profile means here.
 
+pub mod change;
 mod compile;
+pub mod decode;
 #[cfg(test)]
 mod emulate;
+pub mod explain;
 pub mod outcomes;
 pub mod syscalls;
 #[cfg(test)]
 mod tests;
 
-pub use compile::compile;
+pub use compile::{compile, compile_asking};
 
 use crate::error::{Error, Result};
 use oci_spec::runtime::{
@@ -131,6 +134,19 @@ impl Verdict {
     }
 }
 
+/// What in a profile decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The entry at this place of `syscalls`.
+    Entry(usize),
+    /// No entry: the default action.
+    Default,
+    /// No entry, and the call is newer than all that the profile names.
+    Newer,
+    /// The architecture is not listed.
+    Architecture,
+}
+
 /// Parses [`DEFAULT_PROFILE`].
 pub fn default_profile() -> Result<LinuxSeccomp> {
     serde_json::from_str(DEFAULT_PROFILE)
@@ -174,10 +190,20 @@ pub fn notifies(profile: &LinuxSeccomp) -> bool {
 ///
 /// The profile must be one that [`compile`] accepts.
 pub fn verdict(profile: &LinuxSeccomp, arch: u32, nr: u32, args: [u64; 6]) -> Verdict {
-    verdict_on(Abi::NATIVE, profile, arch, nr, args)
+    judge(profile, arch, nr, args).0
 }
 
+/// The same with what decided it.
+pub fn judge(profile: &LinuxSeccomp, arch: u32, nr: u32, args: [u64; 6]) -> (Verdict, By) {
+    judge_on(Abi::NATIVE, profile, arch, nr, args)
+}
+
+#[cfg(test)]
 fn verdict_on(native: Abi, profile: &LinuxSeccomp, arch: u32, nr: u32, args: [u64; 6]) -> Verdict {
+    judge_on(native, profile, arch, nr, args).0
+}
+
+fn judge_on(native: Abi, profile: &LinuxSeccomp, arch: u32, nr: u32, args: [u64; 6]) -> (Verdict, By) {
     let (abis, _) = architectures(profile, native);
     let listed = |abi: Abi| abis.contains(&abi) && abi.audit() == arch;
     let (abi, number) = if listed(Abi::X32) && nr >= X32_BIT {
@@ -189,27 +215,27 @@ fn verdict_on(native: Abi, profile: &LinuxSeccomp, arch: u32, nr: u32, args: [u6
     } else if listed(Abi::Aarch64) {
         (Abi::Aarch64, nr)
     } else {
-        return Verdict::KillProcess;
+        return (Verdict::KillProcess, By::Architecture);
     };
     let name = syscalls::name(abi, number);
 
     let default = Verdict::of(profile.default_action(), profile.default_errno_ret());
-    let mut answer: Option<Verdict> = None;
-    for entry in entries(profile) {
+    let mut answer: Option<(Verdict, usize)> = None;
+    for (place, entry) in entries(profile).iter().enumerate() {
         let action = Verdict::of(entry.action(), entry.errno_ret());
         let conditions = conditions(entry);
         let names_it = entry.names().iter().any(|n| Some(n.as_str()) == name);
         let matches = (names_it && holds(action, default, conditions, args))
             || (abi == Abi::I386 && conditions.is_empty() && entry.names().iter().any(|n| inside(n, name, args)));
         let repeats_default = action == default && conditions.is_empty();
-        if matches && !repeats_default && answer.is_none_or(|a| action.rank() < a.rank()) {
-            answer = Some(action);
+        if matches && !repeats_default && answer.is_none_or(|(a, _)| action.rank() < a.rank()) {
+            answer = Some((action, place));
         }
     }
     match (answer, default) {
-        (Some(answer), _) => answer,
-        (None, Verdict::Errno(_)) if newer(profile, abi, number) => Verdict::Errno(libc::ENOSYS as u16),
-        (None, _) => default,
+        (Some((answer, place)), _) => (answer, By::Entry(place)),
+        (None, Verdict::Errno(_)) if newer(profile, abi, number) => (Verdict::Errno(libc::ENOSYS as u16), By::Newer),
+        (None, _) => (default, By::Default),
     }
 }
 
@@ -250,6 +276,11 @@ fn holds(action: Verdict, default: Verdict, conditions: &[LinuxSeccompArg], args
             _ => compares(c, args),
         })
     }
+}
+
+/// Whether all of the conditions must hold: see [`holds`].
+fn holds_as_written(action: Verdict, default: Verdict, conditions: &[LinuxSeccompArg]) -> bool {
+    !twice(conditions) || action.rank() > default.rank()
 }
 
 /// One condition, in full 64 bits. In MASKED_EQ `value` is the mask, and bits of `valueTwo` outside it do not count

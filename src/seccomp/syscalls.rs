@@ -87,8 +87,7 @@ pub fn of(abi: Abi) -> impl Iterator<Item = (&'static str, u32)> {
 }
 
 /// Every name that has a number somewhere.
-#[cfg(test)]
-pub(super) fn all_names() -> impl Iterator<Item = &'static str> {
+pub fn all_names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.0)
 }
 

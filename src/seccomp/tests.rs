@@ -3,7 +3,7 @@
 //! For the default profile, for one as large as Docker's, and for random ones; over every number, every way into the
 //! kernel, and arguments at the edges of 32 and 64 bits. Then what the default profile promises, promise by promise.
 
-use super::compile::compile_on;
+use super::compile::{compile_on, compile_stack};
 use super::emulate::{Call, check, run};
 use super::syscalls::{Abi, Syscall, X32_BIT};
 use super::*;
@@ -203,6 +203,52 @@ fn agree(native: Abi, p: &LinuxSeccomp, arches: &[u32], numbers: &[u32]) {
     }
 }
 
+/// What the kernel answers where two filters are stacked, by their plain readings.
+fn stacked(first: &LinuxSeccomp, second: &LinuxSeccomp, call: &Call) -> u32 {
+    let of = |p: &LinuxSeccomp| verdict_on(Abi::X86_64, p, call.arch, call.nr, call.args);
+    let (first, second) = (of(first), of(second));
+    if first.rank() < second.rank() { first.ret() } else { second.ret() }
+}
+
+/// The one program agrees with the stack of two, and as one that asks with it but for errnos.
+fn agree_stacked(first: &LinuxSeccomp, second: &LinuxSeccomp, numbers: &[u32]) {
+    let plain = compile_stack(Abi::X86_64, &[first, second], false);
+    let Ok(plain) = plain else { return };
+    let asking = compile_stack(Abi::X86_64, &[first, second], true).expect("as long as the other");
+    check(&plain.insns).expect("the kernel takes it");
+    check(&asking.insns).expect("the kernel takes it");
+    let mut lists: Vec<_> = [first, second].into_iter().flat_map(arguments).collect();
+    lists = lists.iter().copied().step_by(lists.len() / 16 + 1).collect();
+    for arch in [X86_64, I386, RISCV64] {
+        for &nr in numbers {
+            for &args in &lists {
+                let call = Call { nr, arch, args };
+                let expect = stacked(first, second, &call);
+                assert_eq!(run(&plain.insns, &call).0, expect, "{call:x?}");
+                let errno = expect & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_ERRNO;
+                let asked = if errno { libc::SECCOMP_RET_USER_NOTIF } else { expect };
+                assert_eq!(run(&asking.insns, &call).0, asked, "asking: {call:x?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_profiles_in_one_program_answer_as_two_filters() {
+    let default = default_profile().unwrap();
+    agree_stacked(&default, &like_docker(), &numbers());
+    let every_third: Vec<u32> = numbers().into_iter().step_by(3).collect();
+    agree_stacked(&like_docker(), &default, &every_third);
+    let deny = |action: &str| {
+        profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mkdir"], "action": action }] }))
+    };
+    for action in ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL", "SCMP_ACT_TRAP", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"] {
+        let few = [0, 41, 56, 82, 83, 84, 334, 435, 599, X32_BIT, u32::MAX];
+        agree_stacked(&default, &deny(action), &few);
+        agree_stacked(&deny(action), &default, &few);
+    }
+}
+
 #[test]
 fn the_default_profile_compiles_to_what_it_says() {
     let p = default_profile().unwrap();
@@ -335,6 +381,98 @@ proptest! {
     }
 
     #[test]
+    fn any_two_profiles_are_one_program(first in any_profile(), second in any_profile()) {
+        let named = |p: &LinuxSeccomp| entries(p).iter().flat_map(|e| e.names()).filter_map(|n| Syscall::named(n))
+            .filter_map(|s| s.number(Abi::X86_64)).collect::<Vec<_>>();
+        let mut numbers = [named(&first), named(&second)].concat();
+        numbers.extend([0, 334, 470, 599, X32_BIT, X32_BIT + 1, u32::MAX]);
+        agree_stacked(&first, &second, &numbers);
+    }
+
+    #[test]
+    fn a_change_lets_its_call_through_and_no_more_is_lost(
+        p in any_profile(), names in prop::collection::vec(prop::sample::select(syscalls::all_names().collect::<Vec<_>>()), 1..20),
+        args in prop::array::uniform6(any_value()),
+    ) {
+        use super::change::{Call, permit};
+        for nr in names.iter().filter_map(|n| Syscall::named(n)?.number(Abi::X86_64)).chain([0, 1, 16, 41, 56]) {
+            let call = Call { arch: X86_64, nr, args };
+            let before = verdict(&p, X86_64, nr, args);
+            match permit(&p, &call) {
+                None => prop_assert!(before.permits(), "{:?}: {:?}", call, before),
+                Some(change) => {
+                    prop_assert!(!before.permits());
+                    let changed = change.applied(&p);
+                    prop_assert!(verdict(&changed, X86_64, nr, args).permits(), "{:?}", change);
+                    // It is the least: each part of it is needed.
+                    if change.add.is_some() {
+                        let less = super::change::Change { add: None, ..change.clone() };
+                        prop_assert!(!verdict(&less.applied(&p), X86_64, nr, args).permits(), "{:?}", change);
+                    }
+                    // And of other calls only the newer ones can be answered otherwise.
+                    for other in [0u32, 1, 2, 59, 231].into_iter().filter(|n| *n != nr) {
+                        let (was, is) = (verdict(&p, X86_64, other, args), verdict(&changed, X86_64, other, args));
+                        prop_assert!(was == is || matches!(was, Verdict::Errno(38)) || matches!(is, Verdict::Errno(38)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recorded_profile_allows_what_was_called_and_no_more(
+        names in prop::collection::vec(prop::sample::select(syscalls::all_names().collect::<Vec<_>>()), 0..30),
+        args in prop::collection::vec(prop::array::uniform6(any_value()), 30), tail in any::<bool>(), earlier in any::<bool>(),
+    ) {
+        use super::change::{Call, narrowed};
+        let calls: Vec<Call> = names.iter().chain(&["socket", "ioctl", "clone", "prctl", "personality"]).zip(&args)
+            .filter_map(|(n, args)| Some(Call { arch: X86_64, nr: explain::native(n)?, args: *args })).collect();
+        let base = if earlier { Some(default_profile().unwrap()) } else { None };
+        let made = explain::recorded(base.clone(), &calls, tail).unwrap();
+        let program = compile_on(Abi::X86_64, &made).unwrap();
+        let says = |nr: u32, args: [u64; 6]| run(&program.insns, &super::emulate::Call { nr, arch: X86_64, args }).0;
+        let always = ["execve", "exit_group", "write", "restart_syscall", "rt_sigreturn"];
+        for name in always.iter().chain(if tail { &["capset", "prctl"][..] } else { &[] }) {
+            prop_assert_eq!(says(explain::native(name).unwrap(), [0; 6]), ALLOW, "{}", name);
+        }
+        for call in &calls {
+            prop_assert_eq!(says(call.nr, call.args), ALLOW, "{:?}", call);
+            let mut other = call.args;
+            for condition in narrowed(call.name().unwrap(), call.args) {
+                other[condition.index()] ^= 1 << 25;
+            }
+            let known = calls.iter().any(|c| c.nr == call.nr && narrowed(c.name().unwrap(), c.args) == narrowed(call.name().unwrap(), other));
+            if !known && !earlier && !tail {
+                prop_assert_ne!(says(call.nr, other), ALLOW, "{:?}", call);
+            }
+        }
+        for name in explain::native_names() {
+            let nr = explain::native(name).unwrap();
+            let called = calls.iter().any(|c| c.nr == nr) || explain::always(name) || tail && ["capset", "prctl"].contains(&name);
+            let before = base.as_ref().is_some_and(|b| verdict_on(Abi::X86_64, b, X86_64, nr, [0; 6]).permits());
+            prop_assert!(called || (says(nr, [0; 6]) == ALLOW) == before, "{}", name);
+        }
+    }
+
+    #[test]
+    fn tidying_and_merging_change_no_answer(a in any_profile(), b in any_profile()) {
+        let tidied = explain::tidy(a.clone());
+        let both = explain::merged(a.clone(), &b);
+        let mut numbers: Vec<u32> = [&a, &b].iter().flat_map(|p| entries(p)).flat_map(|e| e.names())
+            .filter_map(|n| Syscall::named(n)?.number(Abi::X86_64)).collect();
+        numbers.extend([0, 1, 41, 56]);
+        for nr in numbers {
+            for args in arguments(&a).into_iter().chain(arguments(&b)).step_by(7) {
+                let of = |p: &LinuxSeccomp| verdict_on(Abi::X86_64, p, X86_64, nr, args);
+                prop_assert_eq!(of(&a).rank(), of(&tidied).rank());
+                if of(&a) == Verdict::Allow && of(&b) == Verdict::Allow {
+                    prop_assert!(of(&both).permits(), "{} {:x?}: {:?}", nr, args, both);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_comparison_agrees_with_seccompiler(c in any_condition(), args in prop::array::uniform6(any_value())) {
         use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
         let arg: LinuxSeccompArg = serde_json::from_value(c.clone()).unwrap();
@@ -374,6 +512,86 @@ fn default_says(name: &str, args: [u64; 6]) -> u32 {
         LazyLock::new(|| compile_on(Abi::X86_64, &default_profile().unwrap()).unwrap().insns);
     let nr = Syscall::named(name).unwrap().number(Abi::X86_64).unwrap();
     run(&PROGRAM, &Call { nr, arch: X86_64, args }).0
+}
+
+#[test]
+fn what_is_said_of_a_call_is_what_the_profile_does() {
+    let p = profile(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        { "names": ["read", "mkdir"], "action": "SCMP_ACT_ALLOW" },
+        { "names": ["mkdir"], "action": "SCMP_ACT_KILL" },
+        { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+            { "index": 0, "value": 16, "op": "SCMP_CMP_EQ" }, { "index": 2, "value": 0, "op": "SCMP_CMP_EQ" }] },
+        { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }] },
+        { "names": ["ioctl"], "action": "SCMP_ACT_ALLOW" },
+        { "names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13, "args": [
+            { "index": 1, "value": 4294967295u32, "valueTwo": 0x5412, "op": "SCMP_CMP_MASKED_EQ" }] },
+        { "names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [
+            { "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }, { "index": 0, "value": 2, "op": "SCMP_CMP_EQ" }] },
+        { "names": ["pidfd_open"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }] }));
+    for (name, expect) in [
+        ("read", "allow"),
+        ("mkdir", "kill the thread"),
+        ("socket", "allow if arg0 == 1; or arg0 == 16 and arg2 == 0, else EPERM"),
+        ("ioctl", "EACCES if arg1 & 0xffffffff == 0x5412, else allow"),
+        ("clone", "EPERM"),
+        ("unshare", "EPERM"),
+        ("pidfd_open", "ENOSYS"),
+        ("mseal", "ENOSYS"),
+        ("no_such", "no such system call here"),
+    ] {
+        assert_eq!(explain::about(&p, name), expect, "{name}");
+    }
+    // For every call without conditions it is the verdict.
+    for p in [default_profile().unwrap(), explain::docker_profile().unwrap(), like_docker()] {
+        for name in explain::native_names() {
+            let (said, nr) = (explain::about(&p, name), explain::native(name).unwrap());
+            if !said.contains(" if ") {
+                assert_eq!(said, explain::answer(verdict(&p, X86_64, nr, [0; 6])), "{name}");
+            }
+        }
+    }
+    assert_eq!(explain::diff(&p, &p), [""; 0]);
+    let docker = explain::docker_profile().unwrap();
+    let says = |name: &str, args: &[u64]| verdict(&docker, X86_64, explain::native(name).unwrap(), self::args(args));
+    for (name, list, allowed) in [
+        ("socket", &[38][..], false),
+        ("socket", &[40], false),
+        ("socket", &[39], true),
+        ("socket", &[1], true),
+        ("ptrace", &[], true),
+        ("mount", &[], false),
+        ("io_uring_setup", &[], false),
+        ("clock_adjtime", &[], true),
+        ("clone", &[0x1000_0000], false),
+        ("clone", &[17], true),
+        ("keyctl", &[], false),
+        ("userfaultfd", &[], false),
+        ("chroot", &[], true),
+        ("personality", &[8], true),
+        ("personality", &[9], false),
+        ("openat2", &[], true),
+    ] {
+        assert_eq!(says(name, list).permits(), allowed, "{name} {list:?}");
+    }
+}
+
+#[test]
+fn arguments_are_read_as_people_write_them() {
+    for (word, value) in [
+        ("38", Some(38)),
+        ("0x5412", Some(0x5412)),
+        ("0o4755", Some(0o4755)),
+        ("-1", Some(u64::MAX)),
+        ("-100", Some(-100i64 as u64)),
+        ("AF_ALG", Some(38)),
+        ("TIOCSTI", Some(0x5412)),
+        ("CLONE_NEWUSER|SIGCHLD", Some(0x1000_0011)),
+        ("O_CREAT | O_WRONLY", Some(0o101)),
+        ("", None),
+        ("AF_NONE", None),
+    ] {
+        assert_eq!(explain::argument(word), value, "{word:?}");
+    }
 }
 
 const ALLOW: u32 = 0x7fff_0000;
