@@ -97,7 +97,7 @@ fn a_recorded_profile_lets_the_same_run_and_denies_the_rest() {
 fn a_bundle_is_recorded_without_its_own_profile_and_on_the_floor() {
     need_root!("a_bundle_is_recorded_without_its_own_profile_and_on_the_floor");
     for (policy, no_new_privs) in [("strict", true), ("oci", true), ("oci", false)] {
-        let script = "mkdir /tmp/made && unshare -U true 2>/dev/null; echo done";
+        let script = "mkdir /dev/shm/made && unshare -U true 2>/dev/null; echo done";
         let mut bundle = Bundle::usual(&["sh", "-c", script]).policy(policy);
         bundle.config["process"]["noNewPrivileges"] = no_new_privs.into();
         bundle.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
@@ -117,8 +117,9 @@ fn a_bundle_is_recorded_without_its_own_profile_and_on_the_floor() {
         assert_eq!(ok(&out), "done\n", "{}", text(&out.stderr));
         bundle.config["linux"]["seccomp"] = read(&file);
         assert_eq!(ok(&bundle.run()), "done\n");
-        bundle.config["process"]["args"] = json!(["sh", "-c", "mkdir /tmp/made; rmdir /tmp/made 2>&1; echo done"]);
-        assert_eq!(ok(&bundle.run()), "rmdir: '/tmp/made': Operation not permitted\ndone\n");
+        bundle.config["process"]["args"] =
+            json!(["sh", "-c", "mkdir /dev/shm/made; rmdir /dev/shm/made 2>&1; echo done"]);
+        assert_eq!(ok(&bundle.run()), "rmdir: '/dev/shm/made': Operation not permitted\ndone\n");
     }
 }
 
