@@ -40,6 +40,10 @@ fn pages() -> BTreeMap<String, Vec<u8>> {
     for verb in verbs() {
         let name = format!("stockade-{}", verb.get_name());
         let typed = format!("stockade {}", verb.get_name());
+        for below in verb.get_subcommands().cloned().collect::<Vec<_>>() {
+            let (name, typed) = (format!("{name}-{}", below.get_name()), format!("{typed} {}", below.get_name()));
+            add(below.display_name(name.clone()).bin_name(typed), name);
+        }
         // The name of a page has a hyphen, and what is typed has none.
         let verb = verb.display_name(name.clone()).bin_name(typed);
         add(verb, name);
@@ -149,8 +153,11 @@ fn split(line: &str) -> Vec<String> {
 #[test]
 fn every_verb_has_an_example_that_the_program_takes() {
     let command = cli::command();
-    for verb in verbs() {
-        let name = verb.get_name().to_owned();
+    let below: Vec<(String, clap::Command)> = verbs()
+        .iter()
+        .flat_map(|v| v.get_subcommands().map(|b| (v.get_name().to_owned(), b.clone())).collect::<Vec<_>>())
+        .collect();
+    for (name, verb) in verbs().into_iter().map(|v| (v.get_name().to_owned(), v)).chain(below) {
         let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.starts_with("Example"), "{name}: {help:?}");
         // A line may lead up to it by other words.
