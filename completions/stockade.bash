@@ -79,6 +79,9 @@ _stockade() {
             stockade,sandbox)
                 cmd="stockade__subcmd__sandbox"
                 ;;
+            stockade,seccomp)
+                cmd="stockade__subcmd__seccomp"
+                ;;
             stockade,spec)
                 cmd="stockade__subcmd__spec"
                 ;;
@@ -154,6 +157,9 @@ _stockade() {
             stockade__subcmd__help,sandbox)
                 cmd="stockade__subcmd__help__subcmd__sandbox"
                 ;;
+            stockade__subcmd__help,seccomp)
+                cmd="stockade__subcmd__help__subcmd__seccomp"
+                ;;
             stockade__subcmd__help,spec)
                 cmd="stockade__subcmd__help__subcmd__spec"
                 ;;
@@ -166,6 +172,57 @@ _stockade() {
             stockade__subcmd__help,update)
                 cmd="stockade__subcmd__help__subcmd__update"
                 ;;
+            stockade__subcmd__help__subcmd__seccomp,check)
+                cmd="stockade__subcmd__help__subcmd__seccomp__subcmd__check"
+                ;;
+            stockade__subcmd__help__subcmd__seccomp,diff)
+                cmd="stockade__subcmd__help__subcmd__seccomp__subcmd__diff"
+                ;;
+            stockade__subcmd__help__subcmd__seccomp,record)
+                cmd="stockade__subcmd__help__subcmd__seccomp__subcmd__record"
+                ;;
+            stockade__subcmd__help__subcmd__seccomp,show)
+                cmd="stockade__subcmd__help__subcmd__seccomp__subcmd__show"
+                ;;
+            stockade__subcmd__help__subcmd__seccomp,test)
+                cmd="stockade__subcmd__help__subcmd__seccomp__subcmd__test"
+                ;;
+            stockade__subcmd__seccomp,check)
+                cmd="stockade__subcmd__seccomp__subcmd__check"
+                ;;
+            stockade__subcmd__seccomp,diff)
+                cmd="stockade__subcmd__seccomp__subcmd__diff"
+                ;;
+            stockade__subcmd__seccomp,help)
+                cmd="stockade__subcmd__seccomp__subcmd__help"
+                ;;
+            stockade__subcmd__seccomp,record)
+                cmd="stockade__subcmd__seccomp__subcmd__record"
+                ;;
+            stockade__subcmd__seccomp,show)
+                cmd="stockade__subcmd__seccomp__subcmd__show"
+                ;;
+            stockade__subcmd__seccomp,test)
+                cmd="stockade__subcmd__seccomp__subcmd__test"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,check)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__check"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,diff)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__diff"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,help)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__help"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,record)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__record"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,show)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__show"
+                ;;
+            stockade__subcmd__seccomp__subcmd__help,test)
+                cmd="stockade__subcmd__seccomp__subcmd__help__subcmd__test"
+                ;;
             *)
                 ;;
         esac
@@ -173,7 +230,7 @@ _stockade() {
 
     case "${cmd}" in
         stockade)
-            opts="-v -h --root --log --log-format --debug --log-level --policy --systemd-cgroup --cgroup-manager --criu --rootless --version --help run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor sandbox help"
+            opts="-v -h --root --log --log-format --debug --log-level --policy --systemd-cgroup --cgroup-manager --criu --rootless --version --help run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor seccomp sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -527,7 +584,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__help)
-            opts="run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor sandbox help"
+            opts="run create start exec state kill delete list update pause resume ps pids events inspect diff checkpoint restore spec features explain audit doctor seccomp sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -834,6 +891,90 @@ _stockade() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        stockade__subcmd__help__subcmd__seccomp)
+            opts="record check show diff test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__help__subcmd__seccomp__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__help__subcmd__seccomp__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__help__subcmd__seccomp__subcmd__record)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__help__subcmd__seccomp__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__help__subcmd__seccomp__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         stockade__subcmd__help__subcmd__spec)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1067,7 +1208,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__run)
-            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --detach --keep --narrate --json --no-subreaper --help"
+            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --detach --denials --denials-to --keep --narrate --json --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1109,6 +1250,14 @@ _stockade() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --denials)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --denials-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1117,7 +1266,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__sandbox)
-            opts="-e -h --memory --cpus --pids --ro --rw --env --secret --workdir --no-jit --hostname --emit-bundle --explain --narrate --json --help"
+            opts="-e -h --memory --cpus --pids --ro --rw --env --secret --workdir --denials --denials-to --no-jit --hostname --emit-bundle --explain --narrate --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1159,6 +1308,14 @@ _stockade() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --denials)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --denials-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --hostname)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1167,6 +1324,256 @@ _stockade() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp)
+            opts="-h --help record check show diff test help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__check)
+            opts="-b -e -h --bundle --ro --rw --env --workdir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bundle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ro)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rw)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__diff)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help)
+            opts="record check show diff test help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__record)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__record)
+            opts="-b -e -o -h --bundle --ro --rw --env --workdir --merge --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bundle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ro)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rw)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --merge)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__show)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        stockade__subcmd__seccomp__subcmd__test)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
