@@ -125,7 +125,7 @@ complete -c stockade -n "__fish_stockade_using_subcommand exec" -s t -l tty -d '
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -s d -l detach -d 'Return when it runs'
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -l no-new-privs -d 'Set no_new_privs, where the container does not have it already'
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -l ignore-paused -d 'Go into a paused container, too: the process waits until it is resumed'
-complete -c stockade -n "__fish_stockade_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand state" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand kill" -s a -l all -d 'To every process of the container'
 complete -c stockade -n "__fish_stockade_using_subcommand kill" -s h -l help -d 'Print help'
@@ -156,7 +156,7 @@ complete -c stockade -n "__fish_stockade_using_subcommand update" -l pids-limit 
 complete -c stockade -n "__fish_stockade_using_subcommand update" -l blkio-weight -d 'The weight of block I/O, 10 to 1000' -r
 complete -c stockade -n "__fish_stockade_using_subcommand update" -l l3-cache-schema -d 'Intel RDT' -r
 complete -c stockade -n "__fish_stockade_using_subcommand update" -l mem-bw-schema -d 'Intel RDT' -r
-complete -c stockade -n "__fish_stockade_using_subcommand update" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand update" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand pause" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand ps" -s f -l format -d 'table or json' -r -f -a "table\t''
@@ -165,16 +165,16 @@ complete -c stockade -n "__fish_stockade_using_subcommand ps" -s h -l help -d 'P
 complete -c stockade -n "__fish_stockade_using_subcommand pids" -l interval -d 'With --watch: how often to look' -r
 complete -c stockade -n "__fish_stockade_using_subcommand pids" -s w -l watch -d 'Again whenever something changed, until the container ends; with --json a line each time'
 complete -c stockade -n "__fish_stockade_using_subcommand pids" -l json -d 'As JSON'
-complete -c stockade -n "__fish_stockade_using_subcommand pids" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand pids" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand events" -l interval -d 'How often statistics are printed, and throttling is looked for, which the kernel does not announce' -r
 complete -c stockade -n "__fish_stockade_using_subcommand events" -l all -d 'All containers, as without an ID'
 complete -c stockade -n "__fish_stockade_using_subcommand events" -l stats -d 'Statistics once, and end'
-complete -c stockade -n "__fish_stockade_using_subcommand events" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand inspect" -l against -d 'Show only what differs from another container, or from `host`' -r
 complete -c stockade -n "__fish_stockade_using_subcommand inspect" -l json -d 'As JSON'
-complete -c stockade -n "__fish_stockade_using_subcommand inspect" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand diff" -l json -d 'As JSON'
-complete -c stockade -n "__fish_stockade_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l image-path -d 'Where the images are' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l work-path -d 'Where criu writes its log [default: the images\' directory]' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l manage-cgroups-mode -d 'soft or ignore: the cgroup and its limits come from config.json, never from images' -r -f -a "soft\t''
@@ -195,7 +195,7 @@ complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l pre-dum
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l leave-running -d 'Let the container run on'
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Leave connections out that are not established yet'
 complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -l link-remap -d 'Write files that were removed while they are open beside where they were'
-complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand checkpoint" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -l image-path -d 'Where the images are' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -l work-path -d 'Where criu writes its log [default: the images\' directory]' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -l manage-cgroups-mode -d 'soft or ignore: the cgroup and its limits come from config.json, never from images' -r -f -a "soft\t''
@@ -217,7 +217,7 @@ complete -c stockade -n "__fish_stockade_using_subcommand restore" -l lazy-pages
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -s d -l detach -d 'Return when the container runs'
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -l no-pivot -d 'chroot instead of pivot_root: refused, a root that can be left is none'
 complete -c stockade -n "__fish_stockade_using_subcommand restore" -l no-subreaper -d 'Accepted for runc\'s callers: stockade never becomes a subreaper'
-complete -c stockade -n "__fish_stockade_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand spec" -s b -l bundle -d 'Where to write it' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand spec" -l rootless -d 'For an ordinary user: a user namespace, and no limits that need delegation'
 complete -c stockade -n "__fish_stockade_using_subcommand spec" -s h -l help -d 'Print help'
@@ -239,8 +239,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand audit" -l fix -d 'Prin
 complete -c stockade -n "__fish_stockade_using_subcommand audit" -l deep -d 'Also look for shells and compilers in the root file system'
 complete -c stockade -n "__fish_stockade_using_subcommand audit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand doctor" -l json -d 'As JSON'
-complete -c stockade -n "__fish_stockade_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and not __fish_seen_subcommand_from record check show diff test help" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and not __fish_seen_subcommand_from record check show diff test help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and not __fish_seen_subcommand_from record check show diff test help" -f -a "record" -d 'Run a trusted workload and write the profile that allows what it called, and nothing else'
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and not __fish_seen_subcommand_from record check show diff test help" -f -a "check" -d 'Run a workload under a profile and report what it breaks; status 2 if anything'
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and not __fish_seen_subcommand_from record check show diff test help" -f -a "show" -d 'Explain a profile'

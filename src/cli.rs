@@ -116,28 +116,22 @@ impl Global {
     }
 }
 
-/// The verbs
+/// The verbs. What help says of one is its struct's documentation; a comment here would take the place of all of it.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
 pub enum Command {
-    /// Create a container and start it; in the foreground, wait for it and return its status
     Run(Run),
-    /// Create a container; its process waits for `start`
     Create(Create),
     /// Start a created container
     #[command(after_help = "Example:\n  stockade create --bundle ./bundle box && stockade start box")]
     Start(Id),
-    /// Run one more command in a container, confined as its process is
     Exec(Box<Exec>),
     /// Print the state of a container as JSON
     #[command(after_help = "Example:\n  stockade state box | jq -r .status")]
     State(Id),
-    /// Send a signal to a container's process
     Kill(Kill),
-    /// Delete a stopped container and all that belongs to it
     Delete(Delete),
-    /// List containers
     List(List),
-    /// Change the limits of a container while it runs
     Update(Box<Update>),
     /// Stop all processes of a container where they are
     #[command(after_help = "Example:\n  stockade pause box")]
@@ -145,34 +139,21 @@ pub enum Command {
     /// Let the processes of a paused container go on
     #[command(after_help = "Example:\n  stockade resume box")]
     Resume(Id),
-    /// Show the processes of a container, by the host's pids
     Ps(Ps),
-    /// Show the processes of a container, by their numbers on the host and inside
     Pids(Pids),
-    /// Show what a container uses and when the OOM killer strikes, or what happens to all containers
     Events(Events),
-    /// Show what a container is: namespaces, ids, capabilities, filters, mounts, limits
     Inspect(Inspect),
-    /// Show what differs between two containers, or a container and the host
     Diff(Diff),
-    /// Write images of a running container, to be restored later, with criu
     Checkpoint(Checkpoint),
-    /// Make a container again from the images of a checkpoint, with criu
     Restore(Restore),
-    /// Write a config.json to start from
     Spec(Spec),
     /// Show what this runtime implements, as JSON (features.md of the specification)
     #[command(after_help = "Example:\n  stockade features | jq .linux.namespaces")]
     Features,
-    /// Show what a launch would do: the facts, the findings and the plan, step by step
     Explain(Explain),
-    /// Check a bundle or a running container against the rules of a policy and the CIS benchmark
     Audit(Audit),
-    /// Show what this host can enforce, what strict has to do without, and the remedies
     Doctor(Doctor),
-    /// Make, try and explain seccomp profiles
     Seccomp(Seccomp),
-    /// Run a command of this host in a throwaway hardened container, without an image
     Sandbox(Sandbox),
 }
 
@@ -220,7 +201,7 @@ pub struct Launch {
     pub preserve_fds: u32,
 }
 
-/// Create a container
+/// Create a container; its process waits for `start`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stockade create --bundle ./bundle box && stockade start box")]
 pub struct Create {
@@ -253,7 +234,7 @@ impl Denials {
     }
 }
 
-/// Create and start a container
+/// Create a container and start it; in the foreground, wait for it and return its status
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  stockade run --bundle ./bundle box\n  stockade run --narrate --bundle ./bundle box\n  stockade run --denials --bundle ./bundle box\n  stockade run --denials=json --denials-to denials.log --bundle ./bundle box"
@@ -282,7 +263,7 @@ pub struct Run {
     pub no_subreaper: bool,
 }
 
-/// Run one more command in a container
+/// Run one more command in a container, confined as its process is
 ///
 /// It gets the namespaces, the cgroup, the capabilities, no_new_privs and the seccomp filter of the container, as they
 /// were decided when it was created. The status is the command's, 128+N for signal N, and 255 if it could not be run.
@@ -347,7 +328,7 @@ pub struct Exec {
     pub words: Vec<String>,
 }
 
-/// Send a signal
+/// Send a signal to a container's process
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stockade kill box KILL")]
 pub struct Kill {
@@ -362,7 +343,7 @@ pub struct Kill {
     pub all: bool,
 }
 
-/// Delete a container
+/// Delete a stopped container and all that belongs to it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stockade delete --force box")]
 pub struct Delete {
@@ -389,7 +370,7 @@ pub struct List {
     pub format: String,
 }
 
-/// Change limits
+/// Change the limits of a container while it runs
 ///
 /// Sizes take k, m, g; -1 is no limit; 0 leaves a value as it is.
 #[derive(Debug, Args)]
@@ -462,7 +443,7 @@ pub struct Update {
     pub mem_bw_schema: Option<String>,
 }
 
-/// Show processes
+/// Show the processes of a container, by the host's pids
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  stockade ps box\n  stockade ps --format json box\n  stockade ps box -o pid,comm")]
 pub struct Ps {
@@ -512,7 +493,7 @@ pub struct Criu {
     pub lazy_pages: bool,
 }
 
-/// Write images of a container
+/// Write images of a running container, to be restored later, with criu
 ///
 /// The container ends, unless it is left running. Its images hold its memory: they are for root alone.
 #[derive(Debug, Args)]
@@ -547,7 +528,7 @@ pub struct Checkpoint {
     pub status_fd: Option<i32>,
 }
 
-/// Make a container again from images
+/// Make a container again from the images of a checkpoint, with criu
 ///
 /// The cgroup, the rootfs, and every part of the host come from the bundle under the policy of today. Images are code
 /// with rights of its own, so the policy must allow it: strict does not.
@@ -586,7 +567,7 @@ pub struct Restore {
     pub no_subreaper: bool,
 }
 
-/// Write a config.json
+/// Write a config.json to start from
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mkdir -p box/rootfs && stockade spec --bundle box")]
 pub struct Spec {
@@ -598,7 +579,7 @@ pub struct Spec {
     pub rootless: bool,
 }
 
-/// Show a plan
+/// Show what a launch would do: the facts, the findings and the plan, step by step
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stockade explain ./bundle")]
 pub struct Explain {
@@ -616,7 +597,7 @@ pub struct Explain {
     pub id: String,
 }
 
-/// Check a bundle or a running container
+/// Check a bundle or a running container against the rules of a policy and the CIS benchmark
 ///
 /// A config is judged as a runtime takes it that adds nothing; --policy is the measure: its ceilings, lists and limits.
 /// The status is 0 if nothing fails at the threshold or above, 2 if something does, and 1 if it could not be audited.
@@ -787,7 +768,7 @@ pub struct TestCall {
     pub args: Vec<String>,
 }
 
-/// Run a command of this host, hardened
+/// Run a command of this host in a throwaway hardened container, without an image
 ///
 /// The command sees the host's programs and libraries read-only, a private /tmp, /dev and /proc, an empty home, no
 /// network but lo, and nothing else. The policy is strict unless --policy names another.

@@ -29,12 +29,15 @@ fn pages() -> BTreeMap<String, Vec<u8>> {
     let mut pages = BTreeMap::new();
     let mut add = |command: clap::Command, name: String| {
         let mut page = Vec::new();
-        let man = clap_mangen::Man::new(command.version(env!("CARGO_PKG_VERSION")))
-            .title(name.to_uppercase())
-            .source("stockade")
-            .manual("stockade manual");
+        let command = command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true);
+        let man =
+            clap_mangen::Man::new(command).title(name.to_uppercase()).source("stockade").manual("stockade manual");
         man.render(&mut page).unwrap();
-        pages.insert(format!("{name}.1"), page);
+        // What comes after the help is examples, here, and their lines are lines.
+        let page = text(&page).replace(".SH EXTRA\nExamples:\n", ".SH EXTRA\nExample:\n");
+        let page =
+            page.replace(".SH EXTRA\nExample:\n", ".SH EXAMPLES\n.nf\n").replace("\n.SH VERSION", "\n.fi\n.SH VERSION");
+        pages.insert(format!("{name}.1"), page.into_bytes());
     };
     add(Cli::command(), "stockade".to_owned());
     for verb in verbs() {
@@ -89,7 +92,7 @@ fn man_pages_are_of_this_command_line() {
     for (name, page) in &pages {
         let page = text(page);
         assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS") && page.contains(".SH OPTIONS"), "{name}");
-        assert!(page.contains("Example"), "{name}: {page}");
+        assert!(page.contains(".SH EXAMPLES\n.nf\n  ") && !page.contains("\\-V"), "{name}: {page}");
     }
     assert!(text(&pages["stockade.1"]).contains("stockade\\-inspect(1)"), "the verbs have their references");
     same("man", pages);
@@ -123,6 +126,26 @@ fn bash_completes_verbs_and_options() {
     assert_eq!(verbs.trim(), "inspect");
     assert_eq!(complete(&["stockade", "pids", "--wa"]).unwrap().trim(), "--watch");
     assert_eq!(complete(&["stockade", "nothing"]).unwrap().trim(), "");
+}
+
+#[test]
+fn help_says_all_that_is_written_about_a_verb() {
+    for (verb, words) in [
+        ("exec", "128+N for signal N"),
+        ("audit", "The status is 0 if nothing fails"),
+        ("doctor", "3 if it would refuse to launch"),
+        ("events", "a line of JSON for whatever happens"),
+        ("sandbox", "a private /tmp"),
+        ("update", "Sizes take k, m, g"),
+    ] {
+        let said = |how: &str| ok(&Command::new(runtime()).args([verb, how]).output().unwrap());
+        let plain = |help: String| help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain(said("--help")).contains(words), "{verb}: {}", said("--help"));
+        // The short form has the first sentence and the options.
+        assert!(!plain(said("-h")).contains(words), "{verb}: {}", said("-h"));
+        let page = std::fs::read_to_string(root().join(format!("man/stockade-{verb}.1"))).unwrap();
+        assert!(plain(page.replace('\\', "")).contains(words), "{verb}");
+    }
 }
 
 /// The words of a line of shell, up to the next command in it.

@@ -3,7 +3,7 @@
 use clap::Args;
 use std::path::PathBuf;
 
-/// Show processes from both sides
+/// Show the processes of a container, by their numbers on the host and inside
 ///
 /// Each process with its number on the host and in every pid namespace below, its uid on both sides, and its place in the
 /// tree; then the picture: the same processes as the host and as the container number them.
@@ -26,7 +26,7 @@ pub struct Pids {
     pub json: bool,
 }
 
-/// Show what a container is
+/// Show what a container is: namespaces, ids, capabilities, filters, mounts, limits
 ///
 /// What the kernel says of its first process, beside what was decided when it was created: of a stopped container only
 /// the latter. What a filter denies and what Landlock allows is of the record, because the kernel does not tell it.
@@ -46,7 +46,7 @@ pub struct Inspect {
     pub json: bool,
 }
 
-/// Show what differs between two containers
+/// Show what differs between two containers, or a container and the host
 ///
 /// Namespaces, ids, capabilities, filters, labels, mounts, limits and findings; not what is in use at the moment.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub struct Diff {
     pub json: bool,
 }
 
-/// Show what this host can enforce
+/// Show what this host can enforce, what strict has to do without, and the remedies
 ///
 /// What strict has to do without here, and the remedy for each. The status is 0 if strict holds whole, 2 if it has to do
 /// without something, 3 if it would refuse to launch, and 1 if that could not be found out. Only a short-lived child of
@@ -81,11 +81,12 @@ pub struct Doctor {
     pub json: bool,
 }
 
-/// Show what a container uses, or what happens to all
+/// Show what a container uses and when the OOM killer strikes, or what happens to all containers
 ///
 /// With an ID: statistics, and the OOM killer's strikes, until the container ends, as runc prints them. Without one: a line
 /// of JSON for whatever happens to any container of --root: created, oom, pidsMax, throttled, exit, deleted; until it is
-/// ended, for a log collector. Containers that come and go meanwhile are noticed.
+/// ended, for a log collector. Containers that come and go meanwhile are noticed. The code and the signal of an exit are
+/// null where a kernel from before 6.15 has forgotten them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  stockade events --stats box\n  stockade events --interval 1s box\n  stockade events --all >> /var/log/containers.jsonl"

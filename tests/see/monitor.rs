@@ -50,8 +50,10 @@ impl Monitor {
         }
     }
 
+    /// Its life; on a slow machine it may be throttled, too.
     fn kinds(&self, id: &str) -> Vec<&str> {
-        self.seen.iter().filter(|v| v["id"] == id).filter_map(|v| v["type"].as_str()).collect()
+        let of_it = self.seen.iter().filter(|v| v["id"] == id).filter_map(|v| v["type"].as_str());
+        of_it.filter(|kind| *kind != "throttled").collect()
     }
 }
 
@@ -60,6 +62,15 @@ impl Drop for Monitor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether an exit has this status; where its parent was faster, the kernel keeps it for us only since 6.15.
+fn ended(exit: &Value, code: Option<i64>, signal: Option<i64>) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>().unwrap_or(0));
+    let keeps = (parts.next().unwrap(), parts.next().unwrap()) >= (6, 15);
+    let told = (exit["code"].as_i64(), exit["signal"].as_i64());
+    told == (code, signal) || (!keeps && told == (None, None))
 }
 
 /// Launches another container among the states of a bundle.
@@ -85,7 +96,7 @@ fn the_monitor_notices_who_comes_and_goes() {
         // Its end by a signal, with the number of it.
         ok(&bundle.verb(&["kill", "early", "KILL"]));
         let exit = monitor.next("exit", "early");
-        assert_eq!((&exit["signal"], &exit["code"]), (&json!(9), &Value::Null), "{kind}: {exit}");
+        assert!(ended(&exit, None, Some(9)), "{kind}: {exit}");
         ok(&bundle.verb(&["delete", "early"]));
         monitor.next("deleted", "early");
         // One that comes while it runs, and ends by itself.
@@ -93,7 +104,7 @@ fn the_monitor_notices_who_comes_and_goes() {
         let created = monitor.next("created", "late");
         assert_eq!(created["policy"], "strict", "{kind}");
         let exit = monitor.next("exit", "late");
-        assert_eq!((&exit["code"], &exit["pid"]), (&json!(7), &created["pid"]), "{kind}: {exit}");
+        assert!(ended(&exit, Some(7), None) && exit["pid"] == created["pid"], "{kind}: {exit}");
         ok(&bundle.verb(&["delete", "late"]));
         monitor.next("deleted", "late");
         assert_eq!(monitor.kinds("late"), ["created", "exit", "deleted"], "{kind}");
@@ -116,8 +127,7 @@ fn foreground_runs_are_told_with_their_status() {
         assert_eq!(bundle.run().status.code(), Some(3));
         monitor.next("created", "box");
         let exit = monitor.next("exit", "box");
-        // The runtime has waited for it by then; the kernel keeps its status for us since 6.15.
-        assert!(matches!(exit["code"].as_i64(), Some(3) | None), "{n}: {exit}");
+        assert!(ended(&exit, Some(3), None), "{n}: {exit}");
         monitor.next("deleted", "box");
     }
     assert_eq!(monitor.kinds("box"), ["created", "exit", "deleted"].repeat(3));
