@@ -136,8 +136,12 @@ fn pids_follows_a_container_to_its_end() {
     // Between fork and execve it is a line of its own.
     assert!(lines.any(|n| n == 2));
     talk.tell("exit 0");
-    lines.for_each(drop);
-    assert!(watching.wait().unwrap().success());
+    let mut status = None;
+    wait_for("its end with the container", || {
+        status = watching.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
     // One that has ended has no process, and says so.
     let stopped = Bundle::silent(&["true"]);
     ok(&stopped.create());
