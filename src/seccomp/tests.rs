@@ -242,6 +242,13 @@ fn two_profiles_in_one_program_answer_as_two_filters() {
     let deny = |action: &str| {
         profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mkdir"], "action": action }] }))
     };
+    // Equally strict, whatever the errno is: 0 is the least that the first can remember.
+    let errno = |n: u32| {
+        let deny = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": n }]);
+        profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": deny }))
+    };
+    agree_stacked(&errno(0), &errno(5), &[83]);
+    agree_stacked(&errno(5), &errno(0), &[83]);
     for action in ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL", "SCMP_ACT_TRAP", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"] {
         let few = [0, 41, 56, 82, 83, 84, 334, 435, 599, X32_BIT, u32::MAX];
         agree_stacked(&default, &deny(action), &few);
