@@ -12,18 +12,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod place;
+
+use place::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// What one measured run cost: microseconds, microseconds, KiB.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: u64,
-    cpu: u64,
-    peak: u64,
-}
 
 /// One who takes part: a name, and the words for the meter. `{}` in them is the round's container id.
 struct Contestant {
@@ -72,7 +67,7 @@ fn main() {
     machine(&place, rounds);
     let mut behind = Vec::new();
     for mut table in tables(&place) {
-        table.contestants.retain_mut(|c| match measure(&place, &c.words, "warm") {
+        table.contestants.retain_mut(|c| match measure(&place.meter, &c.words, "warm") {
             Ok(_) => true,
             Err(e) if ["crun", "runc", "bubblewrap"].contains(&c.name.as_str()) => {
                 println!("{} is left out of \"{}\": {e}", c.name, table.title);
@@ -84,7 +79,8 @@ fn main() {
             let n = table.contestants.len();
             for i in 0..n {
                 let c = &mut table.contestants[(round + i) % n];
-                let cost = measure(&place, &c.words, &format!("{round}")).unwrap_or_else(|e| panic!("{}: {e}", c.name));
+                let cost =
+                    measure(&place.meter, &c.words, &format!("{round}")).unwrap_or_else(|e| panic!("{}: {e}", c.name));
                 c.costs.push(cost);
             }
         }
@@ -117,47 +113,6 @@ fn not_ahead(table: &Table) -> Vec<String> {
         .filter(|(_, behind)| *behind)
         .map(|(name, _)| format!("{name} of {}", table.title))
         .collect()
-}
-
-/// Runs this program again in a mount namespace of its own where cgroup v2 is at /sys/fs/cgroup.
-fn go_inside(arguments: &[String]) -> i32 {
-    let script = r#"
-        if ! [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-            mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup || exit 1
-        fi
-        # States on a tmpfs, as systemd has /run: a disk would cost all of them more than the launch.
-        mount -t tmpfs -o mode=755 tmpfs /run || exit 1
-        exec "$@""#;
-    let status = Command::new("unshare")
-        .args(["-m", "--propagation", "private", "sh", "-c", script, "sh"])
-        .args(arguments)
-        .env("BENCH_INSIDE", "1")
-        .status()
-        .expect("unshare(1)");
-    status.code().unwrap_or(1)
-}
-
-fn compile(name: &str, to: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name).with_extension("c");
-    let out = to.join(name);
-    let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&out).arg(source).status().expect("cc");
-    assert!(status.success(), "cc failed");
-    out
-}
-
-fn open_to_all(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn make_rootfs(rootfs: &Path) {
-    for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
-        std::fs::create_dir_all(rootfs.join(name)).unwrap();
-    }
-    let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|p| Path::new(p).exists());
-    std::fs::copy(busybox.expect("busybox-static"), rootfs.join("bin/true")).unwrap();
-    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
-    std::fs::write(rootfs.join("etc/group"), "root:x:0:\n").unwrap();
 }
 
 /// The three bundles share the rootfs, and each lies in a directory of its own.
@@ -362,29 +317,6 @@ fn bubblewrap(place: &Place, hardened: bool) -> Vec<String> {
     words
 }
 
-fn which(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.exists())
-}
-
-fn filled(words: &[String], id: &str) -> Vec<String> {
-    words.iter().map(|w| w.replace("{}", id)).collect()
-}
-
-fn measure(place: &Place, words: &[String], id: &str) -> Result<Cost, String> {
-    let out = Command::new(&place.meter)
-        .args(filled(words, id))
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("meter: {e}"))?;
-    let text = String::from_utf8_lossy(&out.stdout);
-    let numbers: Vec<u64> =
-        text.lines().last().unwrap_or("").split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    match (out.status.success(), &numbers[..]) {
-        (true, [wall, cpu, peak]) => Ok(Cost { wall: *wall, cpu: *cpu, peak: *peak }),
-        _ => Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
-    }
-}
-
 /// System calls of all processes together, the workload's too: the median of three runs under strace, which does not
 /// count what the meter did.
 fn syscalls(place: &Place, words: &[String]) -> Option<u64> {
@@ -412,16 +344,6 @@ fn syscalls(place: &Place, words: &[String]) -> Option<u64> {
     let mut counts: Vec<u64> = (0..3).filter_map(count).collect();
     counts.sort_unstable();
     counts.get(counts.len() / 2).copied()
-}
-
-fn sorted(costs: &[Cost], of: impl Fn(&Cost) -> u64) -> Vec<u64> {
-    let mut all: Vec<u64> = costs.iter().map(of).collect();
-    all.sort_unstable();
-    all
-}
-
-fn middle(sorted: &[u64]) -> u64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 fn print(table: &Table) {
@@ -460,11 +382,6 @@ fn print(table: &Table) {
             c.syscalls.map_or("-".to_owned(), |n| n.to_string()),
         );
     }
-}
-
-fn first_words(path: &str, n: usize) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().take(n).collect::<Vec<_>>().join(" ")
 }
 
 /// Where, on what, and between whom.

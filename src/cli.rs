@@ -5,8 +5,9 @@ pub mod words;
 
 use crate::error::Result;
 use crate::host::{Cgroup, Host};
-use crate::log::{Format, Level, Target};
+use crate::log::{self, Level, Target};
 use crate::observe::watch::{Form, Watcher};
+use crate::timing::Format;
 use clap::{Args, Parser, Subcommand};
 pub use see::{Diff, Doctor, Events, Inspect, Pids};
 use std::path::PathBuf;
@@ -55,8 +56,8 @@ pub struct Global {
     #[arg(long, value_name = "FILE|file:FILE|syslog:ID|journald:ID")]
     pub log: Option<Target>,
     /// The form of lines in the log file
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = log::Format::Text)]
+    pub log_format: log::Format,
     /// Say more: each step as it is done
     #[arg(long)]
     pub debug: bool,
@@ -199,6 +200,17 @@ pub struct Launch {
     /// Hand so many descriptors above 2 to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    /// How long it takes
+    #[command(flatten)]
+    pub timing: Timing,
+}
+
+/// What every launch can tell of itself
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub struct Timing {
+    /// Say on stderr how long each step took, of the parent and of the child: as a table, or as json
+    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    pub timing: Option<Format>,
 }
 
 /// Create a container; its process waits for `start`
@@ -777,6 +789,9 @@ pub struct TestCall {
     after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --denials -- python3 job.py\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
 )]
 pub struct Sandbox {
+    /// How long it takes
+    #[command(flatten)]
+    pub timing: Timing,
     /// The most memory it may use, such as 128m
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,

@@ -354,6 +354,7 @@ pub fn follow(
                     launch::reap(built.pid)?;
                     return Err(e);
                 }
+                Some(m) if m.tag == Tag::Times => crate::timing::hear(&m.payload),
                 Some(_) => {}
                 None => {
                     talking = false;

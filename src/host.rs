@@ -9,15 +9,16 @@ use crate::error::{Context, Error, Result};
 use crate::namespaces::{self, Named, Seen};
 use crate::sources::{self, Source};
 use crate::sys;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What the planner knows of the machine.
 #[derive(Debug, Clone, Serialize)]
@@ -80,8 +81,13 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// Looks at it.
+    /// Looks at it, once.
     pub fn read() -> Binary {
+        static READ: OnceLock<Binary> = OnceLock::new();
+        *READ.get_or_init(Binary::look)
+    }
+
+    fn look() -> Binary {
         let exe = "/proc/self/exe";
         let Ok(stat) = nix::sys::stat::stat(exe) else { return Binary::Unknown };
         // A file in memory has no name; only then it is worth asking for its seals.
@@ -174,7 +180,7 @@ impl Host {
         let uid = geteuid().as_raw();
         let caps = sys::capget().at("host", "capget")?.effective;
         let uname = nix::sys::utsname::uname().at("host", "uname")?;
-        let uid_map = read_small("/proc/self/uid_map", 1 << 16)?;
+        let uid_map = read_kernel("/proc/self/uid_map")?;
         let apparmor = read_small("/sys/module/apparmor/parameters/enabled", 16).is_ok_and(|t| t.starts_with('Y'));
         let mut host = Host {
             kernel: uname.release().to_string_lossy().into_owned(),
@@ -203,8 +209,13 @@ impl Host {
 
     /// Looks at what the bundle names on this machine.
     pub fn look_at(&mut self, bundle: &Bundle) {
+        self.look_for(bundle, true);
+    }
+
+    /// The same; `sockets`: whether it matters which daemons can be reached by it.
+    pub fn look_for(&mut self, bundle: &Bundle, sockets: bool) {
         self.namespaces = namespaces::look(bundle);
-        self.sources = sources::look(bundle);
+        self.sources = sources::look(bundle, sockets);
     }
 
     /// Whether we may mount, map ids of others and make namespaces without a user namespace around them.
@@ -297,7 +308,7 @@ fn confined() -> Option<String> {
 
 /// By cap_last_cap of capabilities(7).
 fn known_caps() -> u64 {
-    let last = read_small("/proc/sys/kernel/cap_last_cap", 16).ok().and_then(|t| t.trim().parse::<u32>().ok());
+    let last = read_kernel("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse::<u32>().ok());
     // Without the file there is nothing to say against any.
     last.map_or(u64::MAX, |last| u64::MAX >> 63u32.saturating_sub(last))
 }
@@ -331,13 +342,16 @@ impl Cgroup {
 
 /// The controllers that a cgroup has.
 fn controllers(dir: &Path) -> Result<Vec<String>> {
-    let text = read_small(dir.join("cgroup.controllers"), 4096)?;
+    let text = read_kernel(dir.join("cgroup.controllers"))?;
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Where on the way from the root of the hierarchy to `base` each controller is lost.
 fn lacking(mount: &Path, base: &str) -> BTreeMap<String, String> {
     let mut lost = BTreeMap::new();
+    if base == "/" {
+        return lost;
+    }
     let mut have = controllers(mount).unwrap_or_default();
     let mut path = String::new();
     for name in base.split('/').filter(|n| !n.is_empty()) {
@@ -418,7 +432,7 @@ impl Ids {
 pub fn sub_ranges(path: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Range>> {
     let text = match read_small(path, 1 << 20) {
         Ok(text) => text,
-        Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => return Ok(Vec::new()),
+        Err(e) if e.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
     Ok(ranges_in(&text, wanted))
@@ -472,13 +486,42 @@ pub fn read_small(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     }
     // One read takes most files whole; procfs says that its files are empty, so there the end has to be read, too.
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(size.clamp(4095, limit.max(4095)) as usize + 1);
-    let mut file = std::fs::File::from(fd).take(limit + 1);
-    file.read_to_end(&mut bytes).at("read", &shown)?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::new("read", shown, format!("larger than {limit} bytes")));
+    let mut bytes = Vec::new();
+    let mut used = 0;
+    loop {
+        if used == bytes.len() {
+            // One byte more than is taken, to see that there is more.
+            let room = (size + 1).max(4096).max(2 * used as u64).min(limit + 1).max(used as u64 + 1);
+            bytes.resize(room as usize, 0);
+        }
+        match nix::unistd::read(&fd, &mut bytes[used..]) {
+            Ok(0) => break,
+            Ok(n) => used += n,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(Error::os("read", shown, e)),
+        }
+        if used as u64 > limit {
+            return Err(Error::new("read", shown, format!("larger than {limit} bytes")));
+        }
+        if size > 0 && used as u64 == size {
+            break;
+        }
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    bytes.truncate(used);
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// Reads a short file of the kernel's, on the host, in one go: those give all that they have where it fits.
+pub fn read_kernel(path: impl AsRef<Path>) -> Result<String> {
+    /// What is longer could have a next line that did not fit.
+    const SURE: usize = 2048;
+    let path = path.as_ref();
+    let mut bytes = [0u8; 4096];
+    let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at("read", path.display().to_string())?;
+    match nix::unistd::read(&fd, &mut bytes) {
+        Ok(n) if n < SURE => Ok(String::from_utf8_lossy(&bytes[..n]).into_owned()),
+        _ => read_small(path, 1 << 16),
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::plan::{Actor, Attr, Moment, Plan, Step, attr};
 use crate::policy::Finding;
 use crate::pty::{self, Pty};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, mountinfo, sys};
+use crate::{hooks, mount, mountinfo, sys, timing};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -75,10 +75,19 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         untold: Vec::new(),
     };
     let plan = child.own.plan;
+    timing::born();
+    if !child.own.narrated {
+        // The step that closes what the caller left open closes what we leave, too.
+        sys::close_later();
+    }
     for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Child) {
         let began = child.own.narrated.then(std::time::Instant::now);
+        let timed = timing::now();
         if let Err(e) = child.step(step) {
             child.fail(step, e);
+        }
+        if !child.filtered {
+            timing::child(number, timed);
         }
         if let Some(began) = began {
             child.tell(number, began);
@@ -574,7 +583,15 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Tells how long the steps took so far, where somebody asked. A parent that is gone does not want to know.
+    fn tell_times(&self) {
+        for told in timing::told().chunks(1000) {
+            let _ = self.own.channel.send(Tag::Times, &serde_json::to_vec(told).unwrap_or_default(), &[]);
+        }
+    }
+
     fn report_ready(&mut self) -> Result<()> {
+        self.tell_times();
         let found = serde_json::to_vec(&self.findings).unwrap_or_default();
         self.own.channel.send(Tag::Ready, &found, &[])?;
         self.own.channel.expect(Tag::Commit)?;
@@ -652,6 +669,7 @@ impl Child<'_> {
         if self.ready.is_some() {
             return Ok(());
         }
+        self.tell_times();
         let args = self.own.plan.steps.iter().find_map(|s| match s {
             Step::Exec { args, .. } => Some(args.clone()),
             _ => None,

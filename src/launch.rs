@@ -30,7 +30,7 @@ use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, join, mount, own, sys};
+use crate::{hooks, join, mount, own, sys, timing};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -247,8 +247,10 @@ impl Parent {
         if let Some(narrator) = setting.narrator {
             narrator.begin(plan);
         }
+        timing::of(plan);
         for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Parent) {
             let narrated = setting.narrator.map(|narrator| (narrator, std::time::Instant::now()));
+            let began = timing::now();
             let done = match (step, &child) {
                 (Step::Clone { namespaces, into_cgroup }, _) => {
                     self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
@@ -265,6 +267,7 @@ impl Parent {
                 }
                 return Err(e);
             }
+            timing::parent(step, began);
             if let Some((narrator, began)) = narrated {
                 narrator.parent(number, began, child.as_ref().map(|c| c.pid));
             }
@@ -638,6 +641,7 @@ impl Parent {
                     }
                 }
                 Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
+                Some(m) if m.tag == Tag::Times => timing::hear(&m.payload),
                 Some(m) if m.tag == awaited => {
                     let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
                     self.findings.extend(found);

@@ -17,9 +17,9 @@
 //! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
-//!   descriptors to sockets of the caller, [`state`] remembers, [`narrate`] tells a launch while it happens; [`observe`]
-//!   reads what a running container is and does, tries what `doctor` asks, and answers what a watched filter asks
-//!   (`--denials`, `seccomp record`).
+//!   descriptors to sockets of the caller, [`state`] remembers, [`narrate`] tells a launch while it happens and [`timing`]
+//!   how long it took; [`observe`] reads what a running container is and does, tries what `doctor` asks, and answers what a
+//!   watched filter asks (`--denials`, `seccomp record`).
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
 pub mod audit;
@@ -55,3 +55,4 @@ pub mod sources;
 pub mod state;
 pub mod sync;
 pub mod sys;
+pub mod timing;

@@ -151,6 +151,11 @@ pub fn error(e: &Error) {
     }
 }
 
+/// What was asked to be said on stderr, because stdout is the workload's.
+pub fn say(text: &str) {
+    complain(text);
+}
+
 /// One line about what a verb did, on stderr: for the reader, and no matter of a log.
 pub fn note(msg: &str) {
     complain(&format!("stockade: {}", crate::error::printable(msg)));

@@ -1,5 +1,7 @@
 //! The stockade binary: parse, run, map an error to an exit code.
 
+#![no_main]
+
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use stockade::cli::{self, Cli, Command, words};
@@ -18,14 +20,18 @@ fn cannot_do(words: &[std::ffi::OsString]) -> i32 {
     }
 }
 
-fn main() {
+stockade::main!(start);
+
+fn start() -> ! {
+    sys::prepare_streams();
     // Nothing that the caller left open is inherited by what we run; descriptors that it hands on are named by
     // --preserve-fds and opened up again for the workload alone.
     let _ = sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC);
     let _ = sys::keep_children();
-    let command = cli::command();
+    // Never dropped: the exit is faster.
+    let mut command = std::mem::ManuallyDrop::new(cli::command());
     let words = words::normal(std::env::args_os().collect(), &command);
-    let cli = match command.clone().try_get_matches_from(&words).and_then(|m| Cli::from_arg_matches(&m)) {
+    let cli = match command.try_get_matches_from_mut(&words).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
             let _ = log::print(&e.render().to_string());
@@ -34,7 +40,7 @@ fn main() {
         Err(e) => {
             let (target, format) = words::log_of(&words);
             log::init(target, format, false);
-            log::error(&words::refusal(&e, &words, &command));
+            log::error(&words::refusal(&e, &words, &cli::command()));
             sys::exit(1);
         }
     };

@@ -118,9 +118,13 @@ pub fn open_here(dir: BorrowedFd<'_>, name: &std::ffi::OsStr, flags: OFlag) -> R
 /// A directory inside the root, made if it is missing.
 pub fn make_dir(root: BorrowedFd<'_>, path: &Path, links: bool) -> Res<OwnedFd> {
     match open_in_root(root, path, PATH_ONLY | OFlag::O_DIRECTORY, links) {
-        Err(Errno::ENOENT) => {}
-        other => return other,
+        Err(Errno::ENOENT) => make_missing(root, path, links),
+        other => other,
     }
+}
+
+/// The same of one that was just seen to be missing.
+pub fn make_missing(root: BorrowedFd<'_>, path: &Path, links: bool) -> Res<OwnedFd> {
     // The deepest part that exists is resolved with links; what is made below it has none.
     let names = names(path)?;
     let mut at = names.len();

@@ -7,6 +7,8 @@
 use crate::bundle::Bundle;
 use crate::mountinfo::{self, Mount};
 use serde::Serialize;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -78,7 +80,9 @@ pub struct Source {
 }
 
 /// Looks at every path of the host that the bundle binds, at its rootfs, and at the directory that an overlay writes to.
-pub fn look(bundle: &Bundle) -> Vec<Source> {
+///
+/// `sockets`: whether anybody asks which daemons can be reached there; a policy that allows them all does not.
+pub fn look(bundle: &Bundle, sockets: bool) -> Vec<Source> {
     let mut paths = vec![bundle.rootfs.clone()];
     for mount in bundle.spec.mounts().iter().flatten() {
         let options = mount.options().as_deref().unwrap_or_default();
@@ -86,11 +90,15 @@ pub fn look(bundle: &Bundle) -> Vec<Source> {
         paths.extend(mount.source().iter().filter(|_| bind).map(|source| bundle.dir.join(source)));
         paths.extend(options.iter().filter_map(|o| Some(bundle.dir.join(o.strip_prefix("upperdir=")?))));
     }
-    look_at(&bundle.dir, paths)
+    look_for(&bundle.dir, paths, sockets)
 }
 
 /// Looks at paths; what lies in `dir` is the bundle's own.
 pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
+    look_for(dir, paths, true)
+}
+
+fn look_for(dir: &Path, paths: Vec<PathBuf>, sockets: bool) -> Vec<Source> {
     let mut found: Vec<(PathBuf, PathBuf)> = Vec::with_capacity(paths.len());
     for path in paths {
         // One that is not there is an error of the step that needs it.
@@ -101,7 +109,7 @@ pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
         }
     }
     // What lies in the bundle is nobody's daemon: then nothing of the host needs to be looked at.
-    let outside = found.iter().any(|(_, real)| !real.starts_with(dir));
+    let outside = sockets && found.iter().any(|(_, real)| !real.starts_with(dir));
     let known = if outside { known() } else { Vec::new() };
     let inside = |real: &Path| real != dir && real.starts_with(dir);
     let mut mounts = None;
@@ -109,7 +117,7 @@ pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
         let there = std::fs::metadata(&real).ok();
         let block = there.as_ref().is_some_and(|m| m.file_type().is_block_device());
         let id = there.as_ref().filter(|m| m.file_type().is_socket()).map(|m| (m.dev(), m.ino()));
-        let socket = if inside(&real) { None } else { socket(&real, id, &known) };
+        let socket = if !sockets || inside(&real) { None } else { socket(&real, id, &known) };
         let nine_p = there.is_some_and(|m| nine_p(m.dev(), &mut mounts));
         Source { path, real, block, nine_p, socket }
     };
@@ -130,13 +138,21 @@ type Known = (PathBuf, (u64, u64));
 
 /// The sockets of daemons that are there.
 fn known() -> Vec<Known> {
-    let mut paths: Vec<PathBuf> = SOCKETS.iter().map(PathBuf::from).collect();
-    for user in std::fs::read_dir("/run/user").into_iter().flatten().flatten().take(MAX_USERS) {
+    // Few of them are there: one look at /run tells which cannot be.
+    let run: Option<HashSet<OsString>> =
+        std::fs::read_dir("/run").ok().map(|list| list.flatten().map(|entry| entry.file_name()).collect());
+    let may_be = |path: &str| match (path.strip_prefix("/run/"), &run) {
+        (Some(rest), Some(run)) => run.contains(OsStr::new(rest.split('/').next().unwrap_or_default())),
+        _ => true,
+    };
+    let mut paths: Vec<PathBuf> = SOCKETS.iter().filter(|path| may_be(path)).map(PathBuf::from).collect();
+    let users = may_be("/run/user").then(|| std::fs::read_dir("/run/user").ok()).flatten();
+    for user in users.into_iter().flatten().flatten().take(MAX_USERS) {
         paths.extend(OF_USERS.iter().map(|name| user.path().join(name)));
     }
     let there = |path: PathBuf| {
+        let file = std::fs::metadata(&path).ok()?;
         let real = path.canonicalize().ok()?;
-        let file = std::fs::metadata(&real).ok()?;
         Some((real, (file.dev(), file.ino())))
     };
     paths.into_iter().filter_map(there).collect()

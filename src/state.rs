@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of the runtime specification that states speak.
@@ -221,7 +222,7 @@ impl ProcessId {
 
 /// State letter and start time of a process.
 fn stat_of(pid: i32) -> Option<(char, u64)> {
-    let text = read_small(format!("/proc/{pid}/stat"), 4096).ok()?;
+    let text = host::read_kernel(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, parentheses too.
     let rest = text.rsplit_once(')')?.1;
     let mut fields = rest.split_whitespace();
@@ -231,7 +232,12 @@ fn stat_of(pid: i32) -> Option<(char, u64)> {
 
 /// This boot's id.
 pub fn boot_id() -> Result<String> {
-    Ok(read_small("/proc/sys/kernel/random/boot_id", 64)?.trim().to_owned())
+    static READ: OnceLock<String> = OnceLock::new();
+    if let Some(known) = READ.get() {
+        return Ok(known.clone());
+    }
+    let id = host::read_kernel("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    Ok(READ.get_or_init(|| id).clone())
 }
 
 /// Now, as RFC 3339 with nanoseconds.
@@ -619,7 +625,10 @@ impl Entry {
             Some(state) => Some(state.clone()),
             None => self.state()?,
         };
-        let intent = self.intent()?;
+        let intent = match state.as_ref().and_then(|s| s.intent.clone()) {
+            Some(copy) if grace.is_some() => Some(copy),
+            _ => self.intent()?,
+        };
         let same_boot = intent.as_ref().is_none_or(|i| boot_id().is_ok_and(|b| b == i.boot));
         if same_boot
             && let Some(init) = state.as_ref().map(|s| s.init)
@@ -657,17 +666,30 @@ impl Entry {
                 _ => {}
             }
         }
-        for name in ["gate", "failure", CONFINEMENT, "state.json", ".state.json.new", ".intent.json.new", "intent.json"]
-        {
-            match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+        // Most have but these three. The rest is looked for where the directory is not empty then.
+        self.remove_files(&[CONFINEMENT, "state.json", "intent.json"])?;
+        let remove = || match unlinkat(nix::fcntl::AT_FDCWD, &self.dir, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(e),
+        };
+        let done = match remove() {
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
+                self.remove_files(&["gate", "failure", ".state.json.new", ".intent.json.new"])?;
+                remove()
+            }
+            done => done,
+        };
+        done.at("state", self.dir.display().to_string())
+    }
+
+    fn remove_files(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            match unlinkat(&self.fd, *name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(e) => return Err(Error::os("state", self.dir.join(name).display().to_string(), e)),
             }
         }
-        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.dir, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(e) => Err(Error::os("state", self.dir.display().to_string(), e)),
-        }
+        Ok(())
     }
 }
 

@@ -10,11 +10,12 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg, sendmsg,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
     socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Tag {
     Built = 9,
     /// Parent: they have run.
     Hooked = 10,
+    /// Child: how long its steps took, where somebody asked; it may come before any other message of the child.
+    Times = 11,
     /// Child of a launch that is narrated: it did steps; the payload says which, and it waits.
     Step = 12,
     /// Parent: that is told, go on.
@@ -48,8 +51,8 @@ pub enum Tag {
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Step};
-        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Step, Next]
+        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Step, Times};
+        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Step, Next, Times]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }
@@ -74,6 +77,9 @@ pub struct Channel(OwnedFd);
 const MAX_BYTES: usize = 64 << 10;
 /// SCM_MAX_FD of unix(7) is 253; one message carries at most this many.
 const MAX_FDS: usize = 240;
+
+/// Room for the largest message. Most are a few bytes, and of what is never written the kernel gives no memory.
+static ROOM: Mutex<[u8; MAX_BYTES]> = Mutex::new([0; MAX_BYTES]);
 
 impl Channel {
     /// Both ends.
@@ -105,20 +111,11 @@ impl Channel {
 
     /// The next message; none at the end of the stream.
     pub fn receive(&self) -> Result<Option<Message>> {
-        // Its length first: most are a few bytes, and room for the largest would be 16 pages touched for each.
         let mut tag = [0u8; 1];
-        let length = loop {
-            match recv(self.0.as_raw_fd(), &mut tag, MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
-                Ok(n) => break n,
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok(None),
-                Err(e) => return Err(Error::os("sync", "receive", e)),
-            }
-        };
-        let mut payload = vec![0u8; length.clamp(1, MAX_BYTES)];
+        let mut payload = ROOM.lock().map_err(|e| Error::new("sync", "receive", e.to_string()))?;
         let mut control = cmsg_space!([RawFd; MAX_FDS]);
         let (n, fds) = loop {
-            let mut bytes = [IoSliceMut::new(&mut tag), IoSliceMut::new(&mut payload)];
+            let mut bytes = [IoSliceMut::new(&mut tag), IoSliceMut::new(&mut payload[..])];
             match recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut bytes, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(message) => {
                     let mut fds = Vec::new();
@@ -137,7 +134,7 @@ impl Channel {
         if n == 0 {
             return Ok(None);
         }
-        payload.truncate(n - 1);
+        let payload = payload[..n - 1].to_vec();
         let tag = Tag::from(tag[0]).ok_or_else(|| Error::new("sync", "receive", format!("unknown tag {}", tag[0])))?;
         Ok(Some(Message { tag, payload, fds }))
     }

@@ -9,12 +9,46 @@
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Res<T> = std::result::Result<T, Errno>;
 
 /// Turns a return value of syscall(2) into a result.
 fn check(ret: libc::c_long) -> Res<libc::c_long> {
     if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
+
+/// Makes a function the program's `main`, as libc calls it. std's own start is left out: it reads /proc/self/maps and
+/// makes a stack for a handler that only says "stack overflow" before the same end, in some twenty system calls.
+#[macro_export]
+macro_rules! main {
+    ($start:path) => {
+        /// Called by libc.
+        // SAFETY: the one symbol of this name in the program, with a signature that libc calls.
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn main(_count: i32, _words: *const *const u8) -> i32 {
+            $start()
+        }
+    };
+}
+
+/// What std does before main: no descriptor of ours may get the number of a standard stream that the caller closed, and
+/// a reader that is gone is an error of the write.
+pub fn prepare_streams() {
+    let watch = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut fds = [watch(0), watch(1), watch(2)];
+    // SAFETY: three entries of one live array; POLLNVAL tells which is closed. open(2) takes the lowest number that is
+    // free, a C string that outlives the call, and no mode because it makes nothing. SIG_IGN is a valid disposition.
+    unsafe {
+        libc::poll(fds.as_mut_ptr(), 3, 0);
+        for fd in fds.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
+            if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) != fd.fd {
+                libc::abort();
+            }
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
 }
 
 /// Takes ownership of a descriptor that the kernel just returned.
@@ -804,7 +838,7 @@ pub fn new_filesystem(
     let name = cstr(fstype).map_err(plain)?;
     // SAFETY: `name` is a C string that outlives the call. 1 is FSOPEN_CLOEXEC.
     let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), 1) }).map_err(plain)?;
-    configure(&context, source, options, attr).map_err(|errno| {
+    let made = configure(&context, source, options, attr).map_err(|errno| {
         // Each read(2) gives one message, `e ` and its words: fsopen(2). None is left: ENODATA.
         let mut said = Vec::new();
         let mut line = [0u8; 512];
@@ -812,7 +846,9 @@ pub fn new_filesystem(
             said.push(String::from_utf8_lossy(&line[..n]).trim_start_matches("e ").trim().to_owned());
         }
         Refused { errno, said: said.join("; ") }
-    })
+    });
+    leave(context);
+    made
 }
 
 fn configure(context: &OwnedFd, source: &str, options: &[(String, String)], attr: u64) -> Res<OwnedFd> {
@@ -956,6 +992,22 @@ pub fn loopback_up() -> Res<()> {
 }
 
 // ---------------------------------------------------------------- descriptors
+
+/// Whether what closes all descriptors at once is still to come.
+static CLOSED_LATER: AtomicBool = AtomicBool::new(false);
+
+/// From here on `leave` leaves descriptors open: this process ends in a close_range(2) or in an exit.
+pub fn close_later() {
+    CLOSED_LATER.store(true, Ordering::Relaxed);
+}
+
+/// Is done with a descriptor: the one call that closes all takes it along, unless there are many already.
+pub fn leave(fd: OwnedFd) {
+    const MANY: RawFd = 256;
+    if CLOSED_LATER.load(Ordering::Relaxed) && fd.as_raw_fd() < MANY {
+        std::mem::forget(fd);
+    }
+}
 
 /// dup2(2) onto a standard stream.
 pub fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd) -> Res<()> {

@@ -4,17 +4,17 @@ use crate::bundle::Bundle;
 use crate::cli::{Create, Global, Launch, Run};
 use crate::console::{self, Relay, Signals};
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{Binary, Host};
 use crate::launch::{self, Built, Setting};
 use crate::listener::{self, Owner};
 use crate::narrate::Narrator;
 use crate::observe::watch::Watcher;
 use crate::plan::{self, Listener, Moment, Options, Plan, Step, Watch};
-use crate::policy::Policy;
+use crate::policy::{Above, Policy};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
-use crate::{handover, hooks, narrate, own, sys};
+use crate::{handover, hooks, narrate, own, sys, timing};
 use oci_spec::runtime::LinuxSeccomp;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -96,7 +96,12 @@ pub struct Teller<'a> {
 pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'_>) -> Result<i32> {
     let Teller { narrator, profile, watcher } = teller;
     state::check_id(&args.id)?;
+    if args.timing.timing.is_some() {
+        timing::ask();
+    }
+    let began = timing::now();
     let mut bundle = Bundle::load_as(&args.bundle, &args.config)?;
+    timing::phase("config.json", began);
     if let Some(profile) = profile {
         let mut linux = bundle.spec.linux().clone().unwrap_or_default();
         linux.set_seccomp(Some(profile.clone()));
@@ -107,8 +112,11 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
     }
     let policy = Policy::choose(global.policy.as_deref())?;
+    own::secure(plan::own::exposed_surely(&bundle, &policy), Binary::read())?;
+    let began = timing::now();
     let mut host = global.host()?;
-    host.look_at(&bundle);
+    host.look_for(&bundle, policy.daemon_sockets != Above::Allow);
+    timing::phase("facts of the host", began);
     own::secure(plan::own::exposed(&bundle, &policy, &host), host.binary)?;
     let secrets = secrets::read_all(&args.secret)?;
     let request = Request {
@@ -130,7 +138,9 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
         narrator,
         interactive: false,
     };
-    perform(global, request, watcher)
+    let code = perform(global, request, watcher)?;
+    timing::report(args.timing.timing);
+    Ok(code)
 }
 
 /// The whole life of a launch.
@@ -141,10 +151,12 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
     let store = Store::open(global.root.as_deref())?;
+    let began = timing::now();
     let entry = match request.entry.take() {
         Some(entry) => entry,
         None => store.create(&request.id)?,
     };
+    timing::phase("state directory", began);
     let secrets = std::mem::take(&mut request.secrets);
     let watch = watcher.as_ref().map_or(Watch::No, |w| w.job);
     let (plan, mut built) = match prepare(&mut request, (secrets, watch), &store, &entry, signals.as_ref()) {
@@ -154,7 +166,10 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
             return Err(e);
         }
     };
-    let state = match commit(&request, &plan, &built, &entry) {
+    let began = timing::now();
+    let committed = commit(&request, &plan, &built, &entry);
+    timing::phase("commit", began);
+    let state = match committed {
         Ok((state, listener)) => {
             if let (Some(w), Some(fd), Some(watched)) = (&mut watcher, listener, plan.watched()) {
                 w.begin(fd, watched, &state.id, built.pid);
@@ -174,6 +189,7 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
         }
     };
     passed(|s| matches!(s, Step::Ready));
+    let began = timing::now();
     match request.mode {
         Mode::Create => {
             entry.unlock();
@@ -181,6 +197,7 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
         }
         Mode::Detached => {
             let outcome = console::start(&built.channel).and_then(|()| await_exec(&built)).and_then(|()| {
+                timing::phase("start", began);
                 passed(|s| matches!(s, Step::Exec { .. }));
                 poststart(&state, None)
             });
@@ -197,6 +214,7 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
             let started = relay.and_then(|relay| console::start(&built.channel).map(|()| relay));
             entry.unlock();
             let on_start = || {
+                timing::phase("start", began);
                 passed(|s| matches!(s, Step::Exec { .. }));
                 poststart(&state, Some(&signals))
             };
@@ -213,8 +231,10 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
                 end(&built);
             }
             if !keep || outcome.is_err() {
+                let began = timing::now();
                 entry.lock()?;
                 let removed = entry.purge(Some(&state));
+                timing::phase("delete", began);
                 poststop(&state, Some(&signals));
                 removed?;
             }
@@ -287,7 +307,9 @@ fn prepare(
     entry: &Entry,
     signals: Option<&Signals>,
 ) -> Result<(Plan, Built)> {
+    let began = timing::now();
     take_ids(&request.bundle, &request.policy, &mut request.host, entry, None)?;
+    timing::phase("ids", began);
     let host = &request.host;
     let foreground = matches!(request.mode, Mode::Foreground { keep: false });
     let options = Options {
@@ -302,7 +324,9 @@ fn prepare(
         watch,
         cgroup_parent: store.cgroup_parent(),
     };
+    let began = timing::now();
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
+    timing::phase("plan", began);
     if crate::log::is_debug() {
         for step in &plan.steps {
             crate::log::debug(&format!("plan: {}: {}", step.name(), step.subject()));
@@ -469,10 +493,13 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
 
 /// The end of the talk says that the workload was executed.
 pub fn await_exec(built: &Built) -> Result<()> {
-    match built.channel.receive()? {
-        None => Ok(()),
-        Some(m) if m.tag == Tag::Failed => Err(crate::sync::failure(&m.payload)),
-        Some(m) => Err(Error::new("sync", format!("{:?}", m.tag), "came after the start")),
+    loop {
+        match built.channel.receive()? {
+            None => return Ok(()),
+            Some(m) if m.tag == Tag::Times => timing::hear(&m.payload),
+            Some(m) if m.tag == Tag::Failed => return Err(crate::sync::failure(&m.payload)),
+            Some(m) => return Err(Error::new("sync", format!("{:?}", m.tag), "came after the start")),
+        }
     }
 }
 

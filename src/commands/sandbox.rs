@@ -17,7 +17,7 @@ use crate::plan::mounts::normal;
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
-use crate::{narrate, own, plan};
+use crate::{narrate, own, plan, timing};
 use nix::unistd::{geteuid, isatty};
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
@@ -61,6 +61,7 @@ pub fn sandbox(global: &Global, args: Sandbox) -> Result<i32> {
 /// What `sandbox` without options is.
 pub fn plain() -> Sandbox {
     Sandbox {
+        timing: crate::cli::Timing::default(),
         memory: None,
         cpus: None,
         pids: None,
@@ -112,7 +113,12 @@ pub fn launch(
         crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
     }
+    if args.timing.timing.is_some() && !args.explain {
+        timing::ask();
+    }
+    let began = timing::now();
     let host = global.host()?;
+    timing::phase("facts of the host", began);
     if !args.explain {
         own::secure(plan::own::exposed_to_invented(&host), host.binary)?;
     }
@@ -127,6 +133,9 @@ pub fn launch(
     if let Ok(left) = store.entry(&id) {
         left.lock()?;
         left.purge(None)?;
+    }
+    if outcome.is_ok() {
+        timing::report(args.timing.timing);
     }
     outcome
 }
@@ -158,8 +167,12 @@ impl Within<'_> {
             rdt: Vec::new(),
         })?;
         std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
+        let began = timing::now();
         write_bundle(&scratch, args, terminal, profile)?;
+        timing::phase("bundle", began);
+        let began = timing::now();
         let bundle = Bundle::load(&scratch)?;
+        timing::phase("config.json", began);
         if args.explain {
             let secrets = secrets.iter().map(Secret::file).collect();
             let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };

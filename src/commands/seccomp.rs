@@ -66,6 +66,7 @@ fn run(global: &Global, workload: Workload, profile: Option<&LinuxSeccomp>, watc
         return sandbox::launch(global, args, profile, Some(watcher));
     };
     let launch = Launch {
+        timing: crate::cli::Timing::default(),
         id: format!("seccomp-{}", std::process::id()),
         bundle,
         config: crate::bundle::CONFIG.into(),

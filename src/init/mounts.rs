@@ -83,7 +83,8 @@ impl Child<'_> {
         })?;
         // The host's own, where a namespace is joined.
         let kernel = ["/proc", "/sys"].iter().any(|at| target == Path::new(at));
-        self.mounted(target, kernel.then_some(fd));
+        sys::leave(target_fd);
+        self.mounted(target, kernel, fd);
         Ok(())
     }
 
@@ -127,7 +128,7 @@ impl Child<'_> {
         let root = self.root()?;
         let there = mount::open_in_root(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links);
         let made = matches!(there, Err(Errno::ENOENT));
-        let target_fd = if made { mount::make_dir(root, target, links) } else { there }
+        let target_fd = if made { mount::make_missing(root, target, links) } else { there }
             .at(name, &subject)
             .map_err(|e| target_hint(e, target))?;
         if fstype == "tmpfs" && !made && !options.iter().any(|(k, _)| k == "mode") {
@@ -143,14 +144,19 @@ impl Child<'_> {
             self.findings.extend(left);
         }
         mount::attach(&fd, &target_fd).at(name, &subject)?;
-        self.mounted(target, (!links).then_some(fd));
+        sys::leave(target_fd);
+        self.mounted(target, !links, fd);
         Ok(())
     }
 
     /// Remembers what shows the kernel's own files, and forgets what is below a new mount: nobody sees that any more.
-    fn mounted(&mut self, target: &Path, kernel: Option<OwnedFd>) {
+    fn mounted(&mut self, target: &Path, kernel: bool, fd: OwnedFd) {
         self.kernel.retain(|(at, _)| !at.starts_with(target));
-        self.kernel.extend(kernel.map(|fd| (target.to_owned(), fd)));
+        if kernel {
+            self.kernel.push((target.to_owned(), fd));
+        } else {
+            sys::leave(fd);
+        }
     }
 
     /// Where a path is looked up: in a procfs or sysfs itself if it lies in one. Looked up from the root, what is to be
@@ -178,14 +184,19 @@ impl Child<'_> {
         let target_fd =
             mount::make_dir(self.root()?, target, true).at(name, &subject).map_err(|e| target_hint(e, target))?;
         mount::attach(&fd, &target_fd).at(name, &subject)?;
-        self.mounted(target, None);
+        sys::leave(target_fd);
+        self.mounted(target, false, fd);
         Ok(())
     }
 
     pub(super) fn set_attr(&self, step: &Step, target: &Path, attr: &Attr) -> Result<()> {
         let (name, subject) = (step.name(), step.subject());
-        let fd = mount::open_in_root(self.root()?, target, OFlag::O_PATH, true).at(name, &subject)?;
-        mount::change(fd.as_fd(), attr).at(name, &subject).map_err(|e| match e.errno() {
+        let root = self.root()?;
+        let opened = match target.as_os_str() == "/" {
+            true => None,
+            false => Some(mount::open_in_root(root, target, OFlag::O_PATH, true).at(name, &subject)?),
+        };
+        mount::change(opened.as_ref().map_or(root, AsFd::as_fd), attr).at(name, &subject).map_err(|e| match e.errno() {
             Some(Errno::EINVAL) => e.hint("nothing is mounted there"),
             _ => mount::locked_hint(e, attr),
         })
@@ -219,7 +230,11 @@ impl Child<'_> {
             }
             .at("mask", &path)?;
             mount::attach(&cover, &target).at("mask", &path)?;
-            model.get_or_insert(cover);
+            sys::leave(target);
+            match model {
+                Some(_) => sys::leave(cover),
+                None => *model = Some(cover),
+            }
         }
         Ok(())
     }
@@ -237,6 +252,7 @@ impl Child<'_> {
             let change = sys::MountAttr { set: attr::RDONLY, ..sys::MountAttr::default() };
             sys::mount_setattr(copy.as_fd(), true, change).at("read-only paths", path)?;
             mount::attach(&copy, &target).at("read-only paths", path)?;
+            [copy, target].into_iter().for_each(sys::leave);
         }
         Ok(())
     }
@@ -315,15 +331,15 @@ fn make_node(dir: &OwnedFd, name: &std::ffi::OsStr, node: &Device) -> std::resul
 fn host_node(node: &Device) -> std::result::Result<OwnedFd, Errno> {
     let (kind, class) = if node.kind == 'b' { (SFlag::S_IFBLK, "block") } else { (SFlag::S_IFCHR, "char") };
     let number = makedev(node.major.into(), node.minor.into());
-    let mut places = vec![node.path.clone(), format!("/dev/{class}/{}:{}", node.major, node.minor).into()];
     // No udev, no /dev/char: the kernel says what devtmpfs calls it.
-    let uevent = format!("/sys/dev/{class}/{}:{}/uevent", node.major, node.minor);
-    if let Ok(text) = crate::host::read_small(uevent, 4096)
-        && let Some(name) = text.lines().find_map(|l| l.strip_prefix("DEVNAME="))
-    {
-        places.push(Path::new("/dev").join(name));
-    }
-    for place in places {
+    let by_kernel = || {
+        let uevent = format!("/sys/dev/{class}/{}:{}/uevent", node.major, node.minor);
+        let text = crate::host::read_small(uevent, 4096).ok()?;
+        let name = text.lines().find_map(|l| l.strip_prefix("DEVNAME="))?;
+        Some(Path::new("/dev").join(name))
+    };
+    let usual = [node.path.clone(), format!("/dev/{class}/{}:{}", node.major, node.minor).into()];
+    for place in usual.into_iter().chain(std::iter::once_with(by_kernel).flatten()) {
         let Ok(source) = sys::clone_tree(None, &place.display().to_string(), false) else { continue };
         let stat = fstat(&source)?;
         if mount::kind(&stat) == kind && stat.st_rdev == number {
@@ -344,10 +360,13 @@ fn bind_node(dir: &OwnedFd, name: &std::ffi::OsStr, node: &Device) -> std::resul
         false,
         sys::MountAttr { set: attr::NOSUID | attr::NOEXEC, propagation: attr::MS_PRIVATE, ..sys::MountAttr::default() },
     )?;
-    match mknodat(dir, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(e) => return Err(e),
-    }
-    let target = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-    mount::attach(&source, &target)
+    // O_EXCL: a node of the image is not opened, because to open some of them is an act (/dev/watchdog).
+    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let target = match openat(dir, name, new, Mode::from_bits_truncate(0o644)) {
+        Err(Errno::EEXIST) => openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?,
+        other => other?,
+    };
+    mount::attach(&source, &target)?;
+    [source, target].into_iter().for_each(sys::leave);
+    Ok(())
 }

@@ -183,7 +183,7 @@ fn chapter_of(steps: &[Step], at: usize) -> &'static str {
 }
 
 /// The step's name; errors call the search for the program by what it is for.
-fn name(step: &Step) -> &'static str {
+pub fn name(step: &Step) -> &'static str {
     match step {
         Step::FindProgram { .. } => "find program",
         Step::AttachRootfs { .. } => "root",

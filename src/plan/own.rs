@@ -12,9 +12,19 @@ use crate::host::{Binary, Host, Range};
 use crate::namespaces::Seen;
 use crate::policy::Policy;
 
+const SHARED: &str = "the container has the ids of the host";
+
 /// Why a launch needs the copy; none: it does not.
 pub fn exposed(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<String> {
     to(host, whose(bundle, policy, host))
+}
+
+/// The same as far as the bundle alone tells: nothing of the host is looked at for a launch that starts over anyway.
+pub fn exposed_surely(bundle: &Bundle, policy: &Policy) -> Option<String> {
+    let named = bundle.spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    let user = named.is_some_and(|list| list.iter().any(|n| Ns::from_oci(n.typ()) == Ns::User));
+    let silent = policy.namespaces.silent.iter().any(|n| n == Ns::User.name());
+    (!user && !silent).then(|| SHARED.to_owned())
 }
 
 /// The same for an exec into a container with this uid map; empty: it has the host's ids.
@@ -35,7 +45,7 @@ fn to(host: &Host, ids: Option<Vec<Range>>) -> Option<String> {
         Binary::File { uid, mode } => (uid, mode),
     };
     match ids {
-        None => Some("the container has the ids of the host".into()),
+        None => Some(SHARED.into()),
         Some(_) if mode & 0o022 != 0 => Some(format!("others than its owner may write the binary (mode {mode:04o})")),
         Some(ids) if ids.iter().any(|r| r.overlaps(&Range { start: uid, count: 1 })) => {
             Some(format!("uid {uid}, whose binary it is, is an id of the container"))
