@@ -348,7 +348,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__create)
-            opts="-b -f -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --help"
+            opts="-b -f -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --timing --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -388,6 +388,10 @@ _stockade() {
                     ;;
                 --preserve-fds)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timing)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1208,7 +1212,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__run)
-            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --detach --denials --denials-to --keep --narrate --json --no-subreaper --help"
+            opts="-b -f -d -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --timing --detach --denials --denials-to --keep --narrate --json --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1250,6 +1254,10 @@ _stockade() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timing)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
                 --denials)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
@@ -1266,12 +1274,16 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__sandbox)
-            opts="-e -h --memory --cpus --pids --ro --rw --env --secret --workdir --denials --denials-to --no-jit --hostname --emit-bundle --explain --narrate --json --help"
+            opts="-e -h --timing --memory --cpus --pids --ro --rw --env --secret --workdir --denials --denials-to --no-jit --hostname --emit-bundle --explain --narrate --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timing)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
                 --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -86,6 +86,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand run" -l console-socket
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l pidfd-socket -d 'Send a pidfd of the container\'s process to this socket' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l secret -d 'Give it a secret: what FILE (or stdin, as -) has, at /run/secrets/NAME for the workload\'s user alone, in memory that is never swapped; may be given more than once' -r
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l preserve-fds -d 'Hand so many descriptors above 2 to the container' -r
+complete -c stockade -n "__fish_stockade_using_subcommand run" -l timing -d 'Say on stderr how long each step took, of the parent and of the child: as a table, or as json' -r -f -a "table\t'A table'
+json\t'One JSON object'"
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l denials -d 'Tell on stderr each system call that seccomp denies, once a kind, and at the end how many: who made it, which rule denied it, and the least change that would allow it' -r -f -a "text\t'For people'
 json\t'A JSON object a line, as `events` writes them'"
 complete -c stockade -n "__fish_stockade_using_subcommand run" -l denials-to -d 'Tell it to this file instead' -r -F
@@ -104,9 +106,11 @@ complete -c stockade -n "__fish_stockade_using_subcommand create" -l console-soc
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l pidfd-socket -d 'Send a pidfd of the container\'s process to this socket' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l secret -d 'Give it a secret: what FILE (or stdin, as -) has, at /run/secrets/NAME for the workload\'s user alone, in memory that is never swapped; may be given more than once' -r
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l preserve-fds -d 'Hand so many descriptors above 2 to the container' -r
+complete -c stockade -n "__fish_stockade_using_subcommand create" -l timing -d 'Say on stderr how long each step took, of the parent and of the child: as a table, or as json' -r -f -a "table\t'A table'
+json\t'One JSON object'"
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l no-pivot -d 'chroot instead of pivot_root, where the policy allows a root that can be left'
-complete -c stockade -n "__fish_stockade_using_subcommand create" -s h -l help -d 'Print help'
+complete -c stockade -n "__fish_stockade_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand start" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -s p -l process -d 'Read the specification\'s process as JSON from this file; other flags about the process are not used then' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -s u -l user -d 'A user of the container, by numbers or by names; a name brings its groups along' -r
@@ -271,6 +275,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and __fish_se
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare what two profiles mean; status 2 if they differ'
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "test" -d 'Say what a profile does with one system call; status 2 if it is not let through'
 complete -c stockade -n "__fish_stockade_using_subcommand seccomp; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l timing -d 'Say on stderr how long each step took, of the parent and of the child: as a table, or as json' -r -f -a "table\t'A table'
+json\t'One JSON object'"
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l memory -d 'The most memory it may use, such as 128m' -r
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l cpus -d 'The most CPU time it may use, in CPUs, such as .5' -r
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l pids -d 'The most processes and threads it may have' -r
