@@ -767,6 +767,13 @@ mod tests {
             m.host.cgroup.lacking.insert("pids".into(), "/a".into());
         });
         assert_eq!(undelegated.len(), 1, "{undelegated:?}");
+        // Of one obstacle to all controllers each row has its own limits.
+        let mut closed = user_machine();
+        closed.host.cgroup.writable = false;
+        let rows = judge(&closed).unwrap();
+        let without = |name: &str| rows.iter().find(|r| r.name == name).unwrap().without.as_str();
+        assert_eq!(without("limit: processes"), "pids.max=512");
+        assert_eq!(without("limit: CPU time"), "cpu.max=100000 100000");
         assert!(undelegated[0].2.contains("echo +pids >/sys/fs/cgroup/cgroup.subtree_control"), "{undelegated:?}");
         let unwritable = {
             let mut machine = user_machine();
