@@ -297,7 +297,7 @@ fn validate(spec: &Spec) -> Result<()> {
     for (i, mount) in mounts.iter().enumerate() {
         validate_path(&format!("mounts[{i}].destination"), mount.destination())?;
         for (j, option) in mount.options().iter().flatten().enumerate() {
-            if option.is_empty() || option.contains('\n') {
+            if option.contains('\n') {
                 return Err(bad(format!("mounts[{i}].options[{j}]"), format!("{option:?} is not a mount option")));
             }
         }

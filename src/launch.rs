@@ -343,7 +343,7 @@ impl Parent {
                     .map_err(|e| e.hint("the kernel needs CONFIG_CGROUP_BPF, and stockade CAP_BPF or CAP_SYS_ADMIN"))?;
                 sys::bpf_prog_attach_device(group.fd(), loaded.as_fd(), None).at("device program", "attach")
             }
-            Step::Delegate { uid } => tree::delegate(self.group()?, *uid),
+            Step::Delegate { uid, gid } => tree::delegate(self.group()?, *uid, *gid),
             Step::Join { namespaces } => self.join(namespaces),
             Step::CpuAffinity { .. } => process::shape(0, step),
             Step::Try { step, on, or, finding } => match self.before(setting, step) {

@@ -263,7 +263,10 @@ fn a_read_only_tree_is_not_given_away() {
     use std::os::unix::fs::MetadataExt;
     let owner = |writable: bool| {
         let bundle = mapped(bundle(&["sleep", "1000"], &name(if writable { "rw" } else { "ro" }), writable));
-        fs::metadata(started(&bundle)).unwrap().uid()
+        let owner = fs::metadata(started(&bundle)).unwrap().uid();
+        // From inside of its user namespace the way into its cgroup is open, whoever owns it.
+        assert_eq!(ok(&bundle.verb(&["exec", "box", "echo", "in"])), "in\n");
+        owner
     };
     assert_eq!((owner(false), owner(true)), (0, 700_000));
     // strict mounts it read-only whatever is asked, so it gives nothing away.

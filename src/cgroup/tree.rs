@@ -196,14 +196,14 @@ pub fn adopt(group: &Group, claim: &Claim) {
 
 /// Gives a cgroup to the user that the workload is: the directory, and the files that the kernel says are safe to give
 /// (cgroup-v2, "Delegation Containment"). Its limits stay ours.
-pub fn delegate(group: &Group, uid: u32) -> Result<()> {
+pub fn delegate(group: &Group, uid: u32, gid: Option<u32>) -> Result<()> {
     let usual = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned();
     let list = crate::host::read_small("/sys/kernel/cgroup/delegate", 1 << 16).unwrap_or(usual);
-    let uid = nix::unistd::Uid::from_raw(uid);
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), gid.map(nix::unistd::Gid::from_raw));
     let subject = |name: &str| format!("{}/{name} to uid {uid}", group.path);
-    nix::unistd::fchown(group.fd(), Some(uid), None).at("cgroup", subject(""))?;
+    nix::unistd::fchown(group.fd(), Some(uid), gid).at("cgroup", subject(""))?;
     for name in list.split_whitespace().filter(|n| !n.contains('/')) {
-        match nix::unistd::fchownat(group.fd(), name, Some(uid), None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        match nix::unistd::fchownat(group.fd(), name, Some(uid), gid, AtFlags::AT_SYMLINK_NOFOLLOW) {
             // Files of controllers that this cgroup does not have.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(e) => return Err(Error::os("cgroup", subject(name), e)),

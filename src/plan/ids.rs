@@ -31,16 +31,20 @@ pub struct Ids {
     pub builder: Option<(u32, u32)>,
 }
 
+fn outside(maps: &[IdMap], id: u32) -> Option<u32> {
+    let map = maps.iter().find(|m| id >= m.inside && id - m.inside < m.count)?;
+    map.outside.checked_add(id - map.inside)
+}
+
 impl Ids {
     /// The host's uid of one inside; none where it has none.
     pub fn host_uid(&self, uid: u32) -> Option<u32> {
-        if self.uids.is_empty() {
-            return Some(uid);
-        }
-        self.uids
-            .iter()
-            .find(|m| uid >= m.inside && uid - m.inside < m.count)
-            .and_then(|m| m.outside.checked_add(uid - m.inside))
+        if self.uids.is_empty() { Some(uid) } else { outside(&self.uids, uid) }
+    }
+
+    /// The host's gid of one inside, where a map of gids has one.
+    pub fn mapped_gid(&self, gid: u32) -> Option<u32> {
+        outside(&self.gids, gid)
     }
 
     /// Whether an id inside has an id outside.

@@ -124,10 +124,10 @@ pub fn decide(draft: &mut Draft) -> Result<Limits> {
 }
 
 /// A workload that can write to its cgroup tree gets its own cgroup to make others in.
-pub fn delegation(draft: &mut Draft, ids: &Ids, uid: u32) -> Option<Step> {
+pub fn delegation(draft: &mut Draft, ids: &Ids, uid: u32, gid: u32) -> Option<Step> {
     let owner = ids.host_uid(uid).filter(|u| *u != draft.host.uid)?;
     if draft.host.privileged() && draft.host.initial_userns {
-        return Some(Step::Delegate { uid: owner });
+        return Some(Step::Delegate { uid: owner, gid: ids.mapped_gid(gid) });
     }
     let why = "an ordinary user cannot give it to another id";
     draft.find("host", "process.user.uid", "a writable cgroup", &format!("one of uid {}", draft.host.uid), why);

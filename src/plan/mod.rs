@@ -314,7 +314,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         }
         // Only what the workload can reach: config-linux.md, "Cgroup ownership".
         if view.cgroup_writable {
-            cgroup_steps.extend(limits::delegation(&mut draft, &ids, process.user().uid()));
+            let user = process.user();
+            cgroup_steps.extend(limits::delegation(&mut draft, &ids, user.uid(), user.gid()));
         }
     }
     let scoped = limits.scope.is_some();

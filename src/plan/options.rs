@@ -129,7 +129,8 @@ impl Asked {
     /// Reads the options of `mounts[index]`.
     pub fn read(index: usize, options: &[String]) -> Result<Asked> {
         let mut asked = Asked::default();
-        for (j, option) in options.iter().enumerate() {
+        // buildah sends an empty one for a volume without options; it asks for nothing.
+        for (j, option) in options.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
             let known = |word: &str| WORDS.iter().find(|(w, _)| *w == word).map(|(_, does)| *does);
             let (does, below) = match known(option) {
                 Some(does) => (Some(does), false),
@@ -238,6 +239,7 @@ mod tests {
         assert_eq!(keys, ["size", "r", "ronly", "rbind2", "mode", "x"]);
         assert_eq!(asked.data[5].1, "a=b");
         assert_eq!(asked.attr, Attr::default());
+        assert_eq!((read(",ro,").data.len(), read(",ro,").attr.top()), (0, (attr::RDONLY, 0)));
         let e = Asked::read(3, &["ro".into(), "move".into()]).unwrap_err().to_string();
         assert!(e.contains("mounts[3].options[1]") && e.contains("\"move\" moves a mount"), "{e}");
     }

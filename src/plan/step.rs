@@ -445,8 +445,13 @@ pub enum Step {
         #[serde(serialize_with = "rules_as_text")]
         rules: Vec<device::Rule>,
     },
-    /// Give the cgroup, not its limits, to the host's uid that the workload is.
-    Delegate { uid: u32 },
+    /// Give the cgroup, not its limits, to the host's uid that the workload is; and to its gid in a user namespace, from
+    /// inside of which `exec` could not enter a cgroup of a group that is not mapped there.
+    Delegate {
+        uid: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
+    },
     /// Open namespaces of others, for a process between us and the child to enter, in this order.
     Join { namespaces: Vec<Joined> },
     /// Make the child.
@@ -773,7 +778,7 @@ impl Step {
                     .collect();
                 if said.is_empty() { "deny all".into() } else { said.join("; then ") }
             }
-            Step::Delegate { uid } => format!("owned by uid {uid}, its limits not"),
+            Step::Delegate { uid, .. } => format!("owned by uid {uid}, its limits not"),
             Step::Join { namespaces } => namespaces
                 .iter()
                 .map(|j| format!("{} {}", j.ns.name(), j.path.display()))
