@@ -294,6 +294,8 @@ fn recorded_profiles_are_enough_and_no_more() {
             ("nginx", &nginx, "a page\n0\n"),
         ] {
             eprintln!("{name} as {}", caller.uid);
+            // Whether the shell sleeps in its last wait depends on the program being gone by then: here it does once.
+            let script = &format!("sleep .1 & wait $!\n{script}");
             let config = silent(&caller, script);
             let file = out.join(format!("{name}.json")).display().to_string();
             let record = ["seccomp", "record", "--output", &file];
