@@ -900,7 +900,6 @@ fn mounts() -> Vec<Case> {
         case("option of a bad value", &["mount", "/mnt", "size=moon", "EINVAL"], |i| {
             mount(i, "/mnt", "tmpfs", "tmpfs", &["size=moon"]);
         }),
-        case("option empty", &["mounts[0].options[1]", "\"\""], |i| mount(i, "/mnt", "tmpfs", "tmpfs", &["ro", ""])),
         case("option of two lines", &["mounts[0].options[0]", "ro\\nrw"], |i| {
             mount(i, "/mnt", "tmpfs", "tmpfs", &["ro\nrw"]);
         }),

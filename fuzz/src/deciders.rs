@@ -239,7 +239,8 @@ pub fn options(data: &[u8]) {
     let ours = |w: &str| {
         let pair = |w: &str| PAIRS.iter().any(|(on, off, _)| w == *on || w == *off);
         let plain = |w: &str| pair(w) || time(w).is_some() || sharing(w).is_some();
-        plain(w)
+        w.is_empty()
+            || plain(w)
             || w.strip_prefix('r').is_some_and(plain)
             || MAKING.contains(&w)
             || IDLE.contains(&w)
