@@ -4,6 +4,7 @@
 //! lets it go on. From the commit on the child says nothing more: what follows is told by what the runtime sees. The
 //! telling reads and never acts, what cannot be read is left out, and no failure here is one of the launch.
 
+use crate::observe::facts;
 use crate::plan::explain::{self, Row};
 use crate::plan::{Actor, Plan, Step};
 use crate::sync::{Channel, Tag};
@@ -225,10 +226,10 @@ impl Sight {
     fn of(pid: i32) -> Sight {
         let dir = Path::new("/proc").join(pid.to_string());
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
-        let mut facts = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         let mut fact = |name, value: Option<String>| {
             if let Some(value) = value {
-                facts.insert(name, value);
+                seen.insert(name, value);
             }
         };
         for (name, file) in [
@@ -241,10 +242,7 @@ impl Sight {
             ("namespace cgroup", "ns/cgroup"),
             ("namespace time", "ns/time"),
         ] {
-            let link = std::fs::read_link(dir.join(file)).ok();
-            let inode =
-                |l: std::path::PathBuf| l.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).to_owned();
-            fact(name, link.map(inode));
+            fact(name, facts::inode(dir.join(file)).map(|inode| inode.to_string()));
         }
         let line = |text: String| -> String {
             let lines = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -268,11 +266,9 @@ impl Sight {
         let open = std::fs::read_dir(dir.join("fd")).ok().map(|list| list.count().to_string());
         fact("open descriptors", open);
         fact("directory", std::fs::read_link(dir.join("cwd")).ok().map(|p| p.display().to_string()));
-        let status = read("status").unwrap_or_default();
-        let field = |name: &str| -> Option<String> {
-            let value = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
-            Some(or_none(value.split_whitespace().collect::<Vec<_>>().join(" ")))
-        };
+        let status = facts::status(pid);
+        let field =
+            |name: &str| status.get(name).map(|value| or_none(value.split_whitespace().collect::<Vec<_>>().join(" ")));
         fact("program", field("Name"));
         fact("umask", field("Umask"));
         fact("uids", field("Uid"));
@@ -295,7 +291,7 @@ impl Sight {
         {
             fact(name, limit(name));
         }
-        Sight { facts, mounts: read("mountinfo").map(|text| mounts(&text)) }
+        Sight { facts: seen, mounts: read("mountinfo").map(|text| mounts(&text)) }
     }
 
     /// What is another in `now`. What one of both could not read is no change.

@@ -75,22 +75,9 @@ fn lines(text: &str) -> (Vec<Value>, Value) {
     (all, end)
 }
 
-/// Root, and where root tests: an ordinary user with and without ranges.
-fn callers(test: &str) -> Vec<Caller> {
-    if !is_root() {
-        return vec![Caller::me()];
-    }
-    let mut all = vec![Caller::root(), Caller::single()];
-    match Caller::ranged() {
-        Ok(caller) => all.push(caller),
-        Err(why) => skip(&format!("{test}: ranged"), why),
-    }
-    all
-}
-
 #[test]
 fn each_kind_is_told_once_and_the_workload_sees_no_difference() {
-    for caller in callers("each_kind_is_told_once_and_the_workload_sees_no_difference") {
+    for caller in Caller::all("each_kind_is_told_once_and_the_workload_sees_no_difference") {
         let plain = ok(&caller.stockade(&["sandbox", "--", "python3", "-c", CALLS]));
         let out = caller.stockade(&["sandbox", "--denials=json", "--", "python3", "-c", CALLS]);
         assert_eq!(ok(&out), plain, "as {}", caller.uid);

@@ -132,19 +132,6 @@ fn a_process_that_exec_makes_is_held_by_the_same() {
     assert_eq!(said(&held), held_words());
 }
 
-/// Under strict, as whoever calls.
-fn callers(name: &str) -> Vec<Caller> {
-    if !is_root() {
-        return vec![Caller::me()];
-    }
-    let mut all = vec![Caller::root(), Caller::single()];
-    match Caller::ranged() {
-        Ok(caller) => all.push(caller),
-        Err(why) => skip(name, why),
-    }
-    all
-}
-
 fn silent(script: &str) -> Value {
     let tmp = |path: &str, options: &[&str]| json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": options });
     json!({
@@ -175,7 +162,7 @@ fn programs_that_keep_to_their_mounts_notice_nothing() {
         ! true 2>/dev/null >>/bin/sh
         sh -c 'echo to stdout >/dev/stdout' | cat; echo done"#;
     let wanted = "x\nx\nthrough\nshm\n10\n1\nhere\nhere\nto stdout\ndone\n";
-    for caller in callers("programs_that_keep_to_their_mounts_notice_nothing") {
+    for caller in Caller::all("programs_that_keep_to_their_mounts_notice_nothing") {
         let out = caller.run(&[], &silent(script));
         assert_eq!(ok(&out), wanted, "uid {}: {}", caller.uid, text(&out.stderr));
     }
@@ -183,7 +170,7 @@ fn programs_that_keep_to_their_mounts_notice_nothing() {
 
 #[test]
 fn a_file_of_the_caller_is_opened_again_by_the_name_of_its_stream() {
-    for caller in callers("a_file_of_the_caller_is_opened_again_by_the_name_of_its_stream") {
+    for caller in Caller::all("a_file_of_the_caller_is_opened_again_by_the_name_of_its_stream") {
         let config = silent("cat /dev/stdin; echo again >/dev/stdout; echo wrong >/dev/stderr");
         let bundle = caller.bundle(&config).display().to_string();
         let file = |name: &str, content: &str| {
@@ -208,7 +195,7 @@ fn a_file_of_the_caller_is_opened_again_by_the_name_of_its_stream() {
 #[test]
 fn the_runtime_behind_proc_self_exe_is_out_of_reach() {
     let name = "the_runtime_behind_proc_self_exe_is_out_of_reach";
-    for caller in callers(name) {
+    for caller in Caller::all(name) {
         // A binary that the container could write is a copy, which is outside of every domain: see own_binary.rs.
         let mut config = silent("");
         config["process"]["args"] = json!(["/proc/self/exe", "--version"]);
@@ -247,7 +234,7 @@ fn only_the_ports_of_the_policy_are_bound_and_connected_to() {
     let script = "(echo served | timeout 20 nc -l -p 8080 &); timeout 2 nc -l -p 8081 </dev/null || true
         for i in $(seq 200); do nc 127.0.0.1 8080 </dev/null && break; usleep 20000; done 2>/dev/null
         nc 127.0.0.1 8082 </dev/null || true";
-    for caller in callers(name) {
+    for caller in Caller::all(name) {
         let policy = |text: &Value| {
             let file = caller.path().join("tcp.json");
             fs::write(&file, text.to_string()).unwrap();

@@ -52,16 +52,6 @@ fn made(name: &str, command: &[&str]) -> PathBuf {
     tree
 }
 
-/// Root, an ordinary user with one id, and one with ranges.
-fn callers(test: &str) -> Vec<Caller> {
-    let mut all = vec![Caller::root(), Caller::single()];
-    match Caller::ranged() {
-        Ok(caller) => all.push(caller),
-        Err(why) => skip(test, why),
-    }
-    all
-}
-
 /// A silent bundle on Debian's root file system: /tmp and a writable directory of the caller's at /work, both as strict
 /// leaves them.
 fn silent(caller: &Caller, script: &str) -> Value {
@@ -118,7 +108,7 @@ fn usual(caller: &Caller, script: &str) -> Value {
 
 /// Runs a script on Debian for every caller under both policies and gives its output to a check.
 fn everywhere(test: &str, script: &str, check: impl Fn(&str)) {
-    for caller in callers(test) {
+    for caller in Caller::all(test) {
         for policy in ["strict", "oci"] {
             let config = if policy == "strict" { silent(&caller, script) } else { usual(&caller, script) };
             let out = go(&caller, policy, &config);
@@ -254,7 +244,7 @@ kill -QUIT $server; wait $server; echo $WHO; grep -v -e notice -e initgroups /tm
 fn nginx_serves_a_page() {
     need_root!("nginx_serves_a_page");
     // As uid 0 without any capability its workers stay what it is (and it says that initgroups failed).
-    for caller in callers("nginx_serves_a_page") {
+    for caller in Caller::all("nginx_serves_a_page") {
         for policy in ["strict", "oci"] {
             // Non-root where there is another id.
             let uids: &[u32] =
@@ -285,7 +275,7 @@ fn recorded_profiles_are_enough_and_no_more() {
     // Without this it depends on who is faster whether the workers are killed.
     let python = PYTHON.replace("range(10))))\n", "range(10)))); pool.close(); pool.join()\n");
     assert_ne!(python, PYTHON);
-    for caller in callers("recorded_profiles_are_enough_and_no_more") {
+    for caller in Caller::all("recorded_profiles_are_enough_and_no_more") {
         let out = caller.own_dir("profiles");
         for (name, script, expect) in [
             ("python3", python.as_str(), "328350\n52\n285\nTrue\n64\n42\nHELLO\n"),
@@ -359,7 +349,7 @@ fn pipelines_of_shells() {
     });
     // busybox, whose root file system is a single static binary.
     let script = "seq 1 100 | grep 7 | sort -rn | head -n 2; echo x | sed s/x/y/ | md5sum | cut -c1-8; for i in 1 2; do echo $i; done | wc -l";
-    for caller in callers("pipelines_of_shells") {
+    for caller in Caller::all("pipelines_of_shells") {
         for policy in ["strict", "oci"] {
             let mut config = if policy == "strict" { silent(&caller, script) } else { usual(&caller, script) };
             let rootfs = caller.path().join("busybox");
@@ -482,7 +472,7 @@ fn debian_on_the_machine_s_ext4() {
     let script = "stat -c %u /bin; python3 -c 'import ssl, threading; print(6*7)'; git init -q r && cd r && \
         git -c user.name=N -c user.email=e commit -q --allow-empty -m m && git log --format=%s; \
         echo 'int main(){return 42;}' >a.c && gcc a.c -o /mnt/a && { /mnt/a || echo $?; }; rm /mnt/a";
-    for caller in callers(name) {
+    for caller in Caller::all(name) {
         for policy in ["strict", "oci"] {
             let config = if policy == "strict" { silent(&caller, script) } else { usual(&caller, script) };
             let out = ok(&go(&caller, policy, &config));

@@ -17,18 +17,6 @@ print(subprocess.run(['echo', 'child'], capture_output=True, text=True).stdout, 
 socket.socket(socket.AF_UNIX).close()\n\
 if len(sys.argv) > 1: os.mkdir('/tmp/made'); print(os.path.isdir('/tmp/made'))";
 
-fn callers(test: &str) -> Vec<Caller> {
-    if !is_root() {
-        return vec![Caller::me()];
-    }
-    let mut all = vec![Caller::root(), Caller::single()];
-    match Caller::ranged() {
-        Ok(caller) => all.push(caller),
-        Err(why) => skip(&format!("{test}: ranged"), why),
-    }
-    all
-}
-
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
@@ -39,7 +27,7 @@ fn one() -> Caller {
 
 #[test]
 fn a_recorded_profile_lets_the_same_run_and_denies_the_rest() {
-    for caller in callers("a_recorded_profile_lets_the_same_run_and_denies_the_rest") {
+    for caller in Caller::all("a_recorded_profile_lets_the_same_run_and_denies_the_rest") {
         let file = caller.own_dir("out").join("made.json");
         let name = file.display().to_string();
         let work = ["--", "python3", "-c", WORK];

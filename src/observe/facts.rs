@@ -68,13 +68,13 @@ fn open_hooks(config: &Value) -> Vec<(String, String)> {
 }
 
 /// `Name:\tvalue` lines of /proc/PID/status.
-pub(super) fn status(pid: i32) -> BTreeMap<String, String> {
+pub(crate) fn status(pid: i32) -> BTreeMap<String, String> {
     let text = read_small(format!("/proc/{pid}/status"), 64 << 10).unwrap_or_default();
     text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect()
 }
 
 /// The number of a file.
-pub(super) fn inode(path: impl AsRef<Path>) -> Option<u64> {
+pub(crate) fn inode(path: impl AsRef<Path>) -> Option<u64> {
     std::fs::metadata(path).ok().map(|m| m.ino())
 }
 

@@ -1,5 +1,5 @@
 //! Who calls: root, or an ordinary user with or without subordinate ids. Each has a directory of its own that it can
-//! reach and, an ordinary user, an XDG_RUNTIME_DIR. Used by the tests of programs, rootless and sandbox.
+//! reach and, an ordinary user, an XDG_RUNTIME_DIR.
 #![allow(dead_code)]
 
 use super::common::*;
@@ -146,6 +146,19 @@ impl Caller {
         let file = self.path().join("host-paths.json");
         std::fs::write(&file, r#"{"extends":"strict","hostPaths":{"beyond":"allow"}}"#).unwrap();
         file.display().to_string()
+    }
+
+    /// Root, and where root tests: an ordinary user without ranges of ids and one with them.
+    pub fn all(test: &str) -> Vec<Caller> {
+        if !is_root() {
+            return vec![Caller::me()];
+        }
+        let mut all = vec![Caller::root(), Caller::single()];
+        match Caller::ranged() {
+            Ok(caller) => all.push(caller),
+            Err(why) => skip(&format!("{test}: ranged"), why),
+        }
+        all
     }
 
     /// The words of a command line of this caller.
