@@ -379,11 +379,12 @@ impl Cgroup {
             let own = read_small("/proc/self/cgroup", 1 << 16)?;
             let own = own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").to_owned();
             let parts: Vec<&str> = own.split('/').collect();
-            let service = format!("user@{}.service", geteuid());
+            let uid = uid_outside()?;
+            let service = format!("user@{uid}.service");
             self.base = match parts.iter().position(|p| *p == service) {
                 Some(n) => parts[..=n].join("/"),
                 // A login session lies beside the manager.
-                None => format!("/user.slice/user-{0}.slice/user@{0}.service", geteuid()),
+                None => format!("/user.slice/user-{uid}.slice/user@{uid}.service"),
             };
         }
         let base = mount.join(self.base.trim_start_matches('/'));
@@ -393,6 +394,20 @@ impl Cgroup {
         self.writable = true;
         Ok(())
     }
+}
+
+/// Who we are to systemd and its bus: a rootless engine runs us as root of a user namespace of its own.
+pub fn uid_outside() -> Result<u32> {
+    let map = read_small("/proc/self/uid_map", 1 << 16)?;
+    let own = geteuid().as_raw();
+    let outside = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        own.checked_sub(inside).filter(|n| *n < count).and_then(|n| outside.checked_add(n))
+    });
+    outside.ok_or_else(|| {
+        Error::new("--systemd-cgroup", own.to_string(), "our uid has no id outside: it is not in the map")
+    })
 }
 
 /// cgroup2 is at /sys/fs/cgroup, or beside the v1 hierarchies of a hybrid host, or wherever mountinfo says.

@@ -65,6 +65,7 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         root: None,
         kernel: Vec::new(),
         procfs: None,
+        outer_pids: false,
         findings: Vec::new(),
         committed: false,
         looked_up: None,
@@ -103,6 +104,8 @@ struct Child<'a> {
     /// What is mounted of the kernel's own files, and where: what is masked there is looked up from here.
     kernel: Vec<(PathBuf, OwnedFd)>,
     procfs: Option<OwnedFd>,
+    /// That is the runtime's own.
+    outer_pids: bool,
     findings: Vec<Finding>,
     committed: bool,
     /// A user that was named and found.
@@ -195,9 +198,14 @@ impl Child<'_> {
     fn procfs(&mut self) -> Result<BorrowedFd<'_>> {
         if self.procfs.is_none() {
             let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-            let fd = mount::new_filesystem("procfs", "private", ("proc", "proc"), &[], &Attr::set(flags)).map_err(|e| match e.errno() {
-                Some(Errno::EPERM) => e.hint("the /proc that stockade sees is masked (it runs in a container itself): mount a full one, or allow userNamespacesInside"),
-                _ => e,
+            let made = mount::new_filesystem("procfs", "private", ("proc", "proc"), &[], &Attr::set(flags));
+            let fd = made.or_else(|e| match e.errno() {
+                Some(Errno::EPERM) if self.own.plan.foreign_pids => {
+                    self.outer_pids = true;
+                    process::runtimes_procfs()
+                }
+                Some(Errno::EPERM) => Err(e.hint("the /proc that stockade sees is masked (it runs in a container itself): mount a full one, or allow userNamespacesInside")),
+                _ => Err(e),
             })?;
             self.procfs = Some(fd);
         }
@@ -319,7 +327,12 @@ impl Child<'_> {
                     let opened = if self.own.joins { self.take(slot).ok() } else { None };
                     let fd = match opened {
                         Some(fd) => Ok(fd),
-                        None => process::open_label(self.procfs()?, file),
+                        None => {
+                            self.procfs()?;
+                            // In the runtime's own procfs we have the number that the runtime knows us by.
+                            let pid = if self.outer_pids { self.host_pid } else { nix::unistd::getpid().as_raw() };
+                            process::open_label(self.procfs()?, pid, file)
+                        }
                     };
                     process::label(fd, &text).map_err(|e| process::label_error(e, &text))?;
                 }

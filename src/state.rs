@@ -267,14 +267,7 @@ impl Store {
     pub fn open(root: Option<&Path>) -> Result<Store> {
         let root = match root {
             Some(path) => std::path::absolute(path).at("--root", path.display().to_string())?,
-            None => match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
-                Some(dir) if !is_host_root() => PathBuf::from(dir).join("stockade"),
-                None if !geteuid().is_root() => {
-                    return Err(Error::new("state", "XDG_RUNTIME_DIR", "not set")
-                        .hint("an ordinary user's states live there; set it, or name a directory with --root"));
-                }
-                _ => PathBuf::from("/run/stockade"),
-            },
+            None => usual()?,
         };
         Ok(Store { root })
     }
@@ -414,8 +407,21 @@ fn flock(fd: &OwnedFd, how: FlockArg) -> std::result::Result<(), Errno> {
 
 /// Root of the host, not of a user namespace of somebody (Podman calls us so).
 fn is_host_root() -> bool {
-    geteuid().is_root()
-        && read_small("/proc/self/uid_map", 4096).is_ok_and(|m| m.split_whitespace().eq(["0", "0", "4294967295"]))
+    static READ: OnceLock<bool> = OnceLock::new();
+    *READ.get_or_init(|| {
+        geteuid().is_root()
+            && read_small("/proc/self/uid_map", 4096).is_ok_and(|m| m.split_whitespace().eq(["0", "0", "4294967295"]))
+    })
+}
+
+/// Where states lie when nobody says. Root of a user namespace that a rootless engine made is still that user.
+fn usual() -> Result<PathBuf> {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
+        Some(dir) if !is_host_root() => Ok(PathBuf::from(dir).join("stockade")),
+        None if !geteuid().is_root() => Err(Error::new("state", "XDG_RUNTIME_DIR", "not set")
+            .hint("an ordinary user's states live there; set it, or name a directory with --root")),
+        _ => Ok(PathBuf::from("/run/stockade")),
+    }
 }
 
 impl Entry {
@@ -750,13 +756,18 @@ pub fn owner() -> String {
 
 // ---------------------------------------------------------------- ids of containers
 
-/// Host-wide, whatever --root says: two roots must not hand out the same ids.
-const IDS_DIR: &str = "/run/stockade/.ids";
+/// The place of the whole host, whatever --root says: two roots must not hand out the same ids. In a user namespace of a
+/// rootless engine the numbers are that namespace's own, and so is the place, beside the user's states.
+fn ids_place() -> PathBuf {
+    usual().unwrap_or_else(|_| PathBuf::from("/run/stockade")).join(".ids")
+}
 
 fn ids_dir() -> Result<OwnedFd> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(IDS_DIR).at("ids", IDS_DIR)?;
-    open(IDS_DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-        .at("ids", IDS_DIR)
+    let place = ids_place();
+    let shown = place.display().to_string();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).at("ids", &shown)?;
+    open(&place, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .at("ids", &shown)
 }
 
 /// Reserves a block of ids for a container: a file named after its first id, made exclusively, that names the
@@ -781,7 +792,7 @@ pub fn reserve_ids_at(entry: &Entry, start: u32) -> Result<Range> {
 
 fn reserve(entry: &Entry, blocks: impl Iterator<Item = Range>) -> Result<Option<Range>> {
     let dir = ids_dir()?;
-    flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
+    flock(&dir, FlockArg::LockExclusive).at("ids", ids_place().display().to_string())?;
     let named = claims::named(&entry.dir);
     let starts = claims::starts();
     for block in blocks.filter(|b| !named.iter().any(|n| n.overlaps(b)) && !claims::crossed(&entry.dir, &starts, b)) {
@@ -790,7 +801,7 @@ fn reserve(entry: &Entry, blocks: impl Iterator<Item = Range>) -> Result<Option<
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let made = match openat(&dir, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR) {
             Err(Errno::EEXIST) => {
-                let path = Path::new(IDS_DIR).join(&name);
+                let path = ids_place().join(&name);
                 let holder = read_small(&path, 8192)?;
                 if !holder.is_empty() && holder != owner && Path::new(&holder).exists() {
                     continue;
@@ -816,7 +827,7 @@ fn release_ids(start: u32, holder: &Path) {
     let Ok(dir) = ids_dir() else { return };
     let locked = flock(&dir, FlockArg::LockExclusive).is_ok();
     let name = start.to_string();
-    let held = read_small(Path::new(IDS_DIR).join(&name), 8192).is_ok_and(|h| Path::new(&h) == holder);
+    let held = read_small(ids_place().join(&name), 8192).is_ok_and(|h| Path::new(&h) == holder);
     if locked && held {
         let _ = unlinkat(&dir, name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
@@ -824,7 +835,7 @@ fn release_ids(start: u32, holder: &Path) {
 
 /// Gives back whatever a container holds that did not live to write down what.
 fn release_all_ids(holder: &Path) {
-    for entry in std::fs::read_dir(IDS_DIR).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(ids_place()).into_iter().flatten().flatten() {
         if let Some(start) = entry.file_name().to_str().and_then(|n| n.parse().ok()) {
             release_ids(start, holder);
         }

@@ -252,6 +252,59 @@ fn the_spec_for_an_ordinary_user_runs_under_both() {
 }
 
 #[test]
+fn root_of_a_rootless_engine_s_namespace_is_still_that_user() {
+    let name = "root_of_a_rootless_engine_s_namespace_is_still_that_user";
+    let ranged: Vec<Caller> = users(name).into_iter().filter_map(|(caller, ranged)| ranged.then_some(caller)).collect();
+    if ranged.is_empty() && !is_root() {
+        return skip(name, "needs subordinate ids");
+    }
+    for caller in ranged {
+        // As Podman calls: root of a user namespace, in the host's pid namespace.
+        let words = |args: &[&str]| {
+            let words = caller.words(args);
+            let mut all = vec!["unshare", "--user", "--map-root-user", "--map-auto", "--mount"];
+            all.extend(words[caller.runner.len()..].iter().map(String::as_str));
+            caller.program(&all)
+        };
+        let below = |args: &[&str]| words(args).output().unwrap();
+        let run = |config: &Value| {
+            let bundle = caller.bundle(config).display().to_string();
+            below(&["--policy", "oci", "run", "--bundle", &bundle, "box"])
+        };
+        let key = "net.ipv4.ip_unprivileged_port_start";
+        let mut config = silent(&format!("cat /proc/sys/{}; ls -A /", key.replace('.', "/")));
+        config["mounts"] = json!([
+            { "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"] },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }
+        ]);
+        config["linux"] = json!({
+            "namespaces": [{ "type": "mount" }, { "type": "network" }, { "type": "uts" }, { "type": "ipc" }],
+            "sysctl": { key: "99" }
+        });
+        // --pid host: no procfs of that namespace can be mounted here, and sysctls are set all the same.
+        assert!(ok(&run(&config)).starts_with("99\n"));
+        // --userns=keep-id, auto: the numbers of its maps are this namespace's, and so is who holds them.
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        for maps in ["uidMappings", "gidMappings"] {
+            config["linux"][maps] = json!([{ "containerID": 0, "hostID": 1, "size": 1000 }, { "containerID": 1000, "hostID": 0, "size": 1 }]);
+        }
+        assert!(ok(&run(&config)).starts_with("99\n"));
+        assert!(caller.states().join(".ids").is_dir());
+        config["process"]["args"] = json!(["sleep", "1000"]);
+        let bundle = caller.bundle(&config).display().to_string();
+        let claims = || std::fs::read_dir(caller.states().join(".ids")).unwrap().count();
+        assert_eq!(claims(), 0);
+        // Its output is a file: a pipe would keep us waiting for the container.
+        let log = std::fs::File::create(caller.path().join("log")).unwrap();
+        let mut detached = words(&["--policy", "oci", "run", "--detach", "--bundle", &bundle, "box"]);
+        assert!(detached.stdout(log.try_clone().unwrap()).stderr(log).status().unwrap().success());
+        assert_eq!(claims(), 1);
+        ok(&below(&["delete", "--force", "box"]));
+        assert_eq!((claims(), caller.left()), (0, vec![]));
+    }
+}
+
+#[test]
 fn ids_of_others_are_refused() {
     let name = "ids_of_others_are_refused";
     for (caller, _) in users(name) {

@@ -356,6 +356,31 @@ fn without_systemd_the_driver_says_so() {
 }
 
 #[test]
+fn root_of_a_user_namespace_asks_the_manager_of_its_user() {
+    let name = "root_of_a_user_namespace_asks_the_manager_of_its_user";
+    let Some(user) = managed(name) else { return };
+    if !user {
+        return skip(name, "needs an ordinary user with ids: a rootless engine");
+    }
+    let uid = nix::unistd::getuid();
+    let mut b = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    b.global.push("--systemd-cgroup".into());
+    b.runner = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"].map(str::to_owned).to_vec();
+    b.config["linux"]["cgroupsPath"] = "user.slice:st:engine".into();
+    b.config["linux"]["resources"] = json!({ "pids": { "limit": 21 } });
+    ok(&b.create());
+    ok(&b.verb(&["start", "box"]));
+    let path = cgroup(b.pid());
+    assert!(path.ends_with(&format!("/user@{uid}.service/user.slice/st-engine.scope")), "{path}");
+    agree(true, "st-engine.scope", &path, &[("TasksMax", "21", "pids.max", "21")]);
+    assert_eq!(ok(&b.verb(&["exec", "box", "sed", "-n", "s/^0:://p", "/proc/self/cgroup"])), "/\n");
+    ok(&b.verb(&["update", "--pids-limit", "22", "box"]));
+    agree(true, "st-engine.scope", &path, &[("TasksMax", "22", "pids.max", "22")]);
+    ok(&b.delete());
+    assert_eq!(show(true, "st-engine.scope", "ActiveState"), "inactive");
+}
+
+#[test]
 fn an_exec_joins_the_scope() {
     let Some(user) = managed("an_exec_joins_the_scope") else { return };
     let mut b = bundle(&["sleep", "1000"], user);

@@ -6,7 +6,7 @@
 
 use super::systemd::{Scope, Value};
 use crate::error::{Context, Error, Result};
-use nix::unistd::geteuid;
+use crate::host::uid_outside;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -264,7 +264,7 @@ impl Bus {
 
     /// SASL EXTERNAL: the socket's credentials are proof enough, we only name our uid.
     fn authenticate(&mut self, path: &str) -> Result<()> {
-        let uid: String = geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        let uid: String = uid_outside()?.to_string().bytes().map(|b| format!("{b:02x}")).collect();
         self.stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).at("systemd", path)?;
         let mut line = Vec::new();
         let mut byte = [0u8];

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getpid, write};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -85,10 +86,21 @@ pub fn labels(apparmor: Option<&str>, selinux: Option<&str>) -> [(&'static str, 
     [("apparmor/exec", apparmor.map(|p| format!("exec {p}"))), ("exec", selinux.map(str::to_owned))]
 }
 
-/// Opens one of them for ourselves. `procfs` is none that the image can reach, and shows our own pid namespace.
-pub fn open_label(procfs: BorrowedFd<'_>, file: &str) -> std::result::Result<OwnedFd, Errno> {
+/// Opens one of them for ourselves. `procfs` is none that the image can reach, and shows us as `pid`.
+pub fn open_label(procfs: BorrowedFd<'_>, pid: i32, file: &str) -> std::result::Result<OwnedFd, Errno> {
     // Not by `self`, which is a link: where openat2 is missing none is followed.
-    mount::open_in_root(procfs, &PathBuf::from(format!("/{}/attr/{file}", getpid())), OFlag::O_WRONLY, false)
+    mount::open_in_root(procfs, &PathBuf::from(format!("/{pid}/attr/{file}")), OFlag::O_WRONLY, false)
+}
+
+/// The procfs that the runtime itself uses. Only before the pivot, when "/" is the runtime's and nothing of the image lies
+/// on the way.
+pub fn runtimes_procfs() -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = open("/proc", flags, Mode::empty()).at("procfs", "/proc")?;
+    if fstatfs(&fd).at("procfs", "/proc")?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Error::new("procfs", "/proc", "is no procfs").hint("mount one where stockade runs"));
+    }
+    Ok(fd)
 }
 
 /// Sets one of them. Only the process itself can, also through a descriptor that another has opened.

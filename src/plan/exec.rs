@@ -235,6 +235,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         scope: None,
         uid_map: confinement.uids.clone(),
         gid_map: confinement.gids.clone(),
+        foreign_pids: false,
         steps,
         later_hooks: Vec::new(),
         confinement: confinement.clone(),

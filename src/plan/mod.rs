@@ -115,6 +115,10 @@ pub struct Plan {
     pub uid_map: Vec<IdMap>,
     /// The gid map of the same.
     pub gid_map: Vec<IdMap>,
+    /// No procfs of the pid namespace can perhaps be mounted: then what is written to one goes to the runtime's own /proc,
+    /// before the pivot, where nothing of the image is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_pids: bool,
     /// The ladder.
     pub steps: Vec<Step>,
     /// Hooks that run after the launch: poststart and poststop.
@@ -172,6 +176,12 @@ impl Namespaces {
     /// The joined one of this type.
     pub fn joined(&self, ns: Ns) -> Option<&Joined> {
         self.joined.iter().find(|j| j.ns == ns)
+    }
+
+    /// Whether the pid namespace may be one whose procfs nobody in the container's user namespace can mount: a rootless
+    /// engine's runtime is root of a user namespace that does not own the host's.
+    fn foreign_pids(&self, host: &Host) -> bool {
+        if self.is_own(Ns::User) { !self.owns(Ns::Pid) } else { !host.initial_userns && !self.is_new(Ns::Pid) }
     }
 
     /// Whether the user namespace of the container, its own or the runtime's, owns the one of this type: what can be
@@ -435,6 +445,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
 
     let later_hooks =
         [Moment::Poststart, Moment::Poststop].into_iter().map(|m| (m, of(m))).filter(|(_, h)| !h.is_empty()).collect();
+    let foreign_pids = draft.ns.foreign_pids(host);
     Ok(Plan {
         id: options.id.clone(),
         policy: policy.name.clone(),
@@ -443,6 +454,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         scope: limits.scope,
         uid_map: ids.uids,
         gid_map: ids.gids,
+        foreign_pids,
         steps,
         later_hooks,
         confinement,

@@ -4,7 +4,7 @@
 //! a file a container. So a later container is given no block that overlaps them, and a policy can refuse a map that
 //! reaches the ids of another container. Like the blocks, a claim whose container is gone is void.
 
-use super::{Entry, IDS_DIR, flock, fnv1a, ids_dir};
+use super::{Entry, flock, fnv1a, ids_dir, ids_place};
 use crate::error::{Context, Result};
 use crate::host::{Range, read_small};
 use nix::errno::Errno;
@@ -22,7 +22,7 @@ fn name(holder: &Path) -> String {
 
 /// The claim in a file: who holds it and what.
 fn read(file: &str) -> Option<(String, Vec<Range>)> {
-    let text = read_small(Path::new(IDS_DIR).join(file), MOST_BYTES).ok()?;
+    let text = read_small(ids_place().join(file), MOST_BYTES).ok()?;
     let (holder, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let ranges = match file.parse() {
         Ok(start) => vec![Range { start, count: crate::plan::ids::BLOCK }],
@@ -39,7 +39,7 @@ fn read(file: &str) -> Option<(String, Vec<Range>)> {
 
 /// What containers other than this one hold: blocks, and with `maps` alone only what bundles named.
 fn of_others(own: &Path, maps_alone: bool) -> Vec<Range> {
-    std::fs::read_dir(IDS_DIR)
+    std::fs::read_dir(ids_place())
         .into_iter()
         .flatten()
         .flatten()
@@ -58,7 +58,7 @@ pub(super) fn named(own: &Path) -> Vec<Range> {
 
 /// The first ids of all blocks that were given, those of containers that are gone, too.
 pub(super) fn starts() -> Vec<u32> {
-    let files = std::fs::read_dir(IDS_DIR).into_iter().flatten().flatten();
+    let files = std::fs::read_dir(ids_place()).into_iter().flatten().flatten();
     files.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
@@ -84,7 +84,7 @@ pub fn overlaps(own: &Path, wanted: &[Range]) -> Vec<Range> {
 /// Claims the ranges that a bundle names; what of them others hold already is for the policy to judge.
 pub fn claim(entry: &Entry, wanted: &[Range]) -> Result<Vec<Range>> {
     let dir = ids_dir()?;
-    flock(&dir, FlockArg::LockExclusive).at("ids", IDS_DIR)?;
+    flock(&dir, FlockArg::LockExclusive).at("ids", ids_place().display().to_string())?;
     let held = overlaps(&entry.dir, wanted);
     let mut text = entry.dir.display().to_string();
     for range in wanted {
