@@ -1,11 +1,13 @@
 //! The command line: clap structs. The doc comments are the help; `words` is what was typed, before clap.
 
+pub mod help;
 pub mod see;
 pub mod words;
 
 use crate::error::Result;
 use crate::host::{Cgroup, Host};
 use crate::log::{self, Level, Target};
+use crate::narrate;
 use crate::observe::watch::{Form, Watcher};
 use crate::timing::Format;
 use clap::{Args, Parser, Subcommand};
@@ -18,7 +20,6 @@ use std::path::PathBuf;
     name = "stockade",
     version,
     disable_version_flag = true,
-    max_term_width = 100,
     after_help = "Examples:\n  stockade sandbox -- sh -c 'id; ls /'\n  stockade explain ./bundle\n  stockade run --bundle ./bundle box"
 )]
 pub struct Cli {
@@ -220,6 +221,27 @@ pub struct Create {
     /// What is launched
     #[command(flatten)]
     pub launch: Launch,
+    /// Telling each step
+    #[command(flatten)]
+    pub narrate: Narrate,
+}
+
+/// Telling each step
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub struct Narrate {
+    /// Tell on stderr each step as it happens: why, how long it took, and what changed in /proc
+    #[arg(long)]
+    pub narrate: bool,
+    /// With --narrate: a JSON object a step
+    #[arg(long, requires = "narrate")]
+    pub json: bool,
+}
+
+impl Narrate {
+    /// In which form, if at all.
+    pub fn form(self) -> Option<narrate::Form> {
+        self.narrate.then(|| narrate::Form::of(self.json))
+    }
 }
 
 /// Telling what is denied
@@ -264,12 +286,9 @@ pub struct Run {
     /// Keep the stopped container until it is deleted
     #[arg(long)]
     pub keep: bool,
-    /// Tell on stderr each step as it happens: why, how long it took, and what changed in /proc
-    #[arg(long)]
-    pub narrate: bool,
-    /// With --narrate: a JSON object a step
-    #[arg(long, requires = "narrate")]
-    pub json: bool,
+    /// Telling each step
+    #[command(flatten)]
+    pub narrate: Narrate,
     /// Accepted for runc's callers: stockade never becomes a subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,

@@ -307,7 +307,7 @@ pub fn follow(
     signals: &Signals,
     interactive: bool,
     mut watcher: Option<&mut Watcher>,
-    mut on_start: impl FnMut() -> Result<()>,
+    mut on_start: impl FnMut(Option<&mut Watcher>) -> Result<()>,
 ) -> Result<i32> {
     let mut talking = true;
     let mut code = None;
@@ -354,11 +354,13 @@ pub fn follow(
                     launch::reap(built.pid)?;
                     return Err(e);
                 }
-                Some(m) if m.tag == Tag::Times => crate::timing::hear(&m.payload),
+                Some(m) if m.tag == Tag::Steps => {
+                    crate::observer::hear(&m.payload, built.pid);
+                }
                 Some(_) => {}
                 None => {
                     talking = false;
-                    on_start()?;
+                    on_start(watcher.as_deref_mut())?;
                 }
             }
         }

@@ -568,16 +568,11 @@ mod tests {
         Machine {
             host: Host {
                 kernel: "6.12.9".into(),
-                uid: 0,
-                gid: 0,
                 groups: vec![0],
                 caps: ALL_CAPS,
                 known_caps: ALL_CAPS,
                 apparmor: true,
-                confined: None,
-                selinux: false,
                 landlock: 6,
-                resctrl: None,
                 initial_userns: true,
                 binary: Binary::File { uid: 0, mode: 0o755 },
                 cgroup: Cgroup {
@@ -587,9 +582,7 @@ mod tests {
                     writable: true,
                     ..Cgroup::default()
                 },
-                ids: Ids::default(),
-                namespaces: Vec::new(),
-                sources: Vec::new(),
+                ..Host::default()
             },
             dir: "/srv".into(),
             sysctls: BTreeMap::from([("user.max_user_namespaces".to_owned(), "15000".to_owned())]),

@@ -7,13 +7,14 @@
 
 use crate::console::Signals;
 use crate::error::{Context, Error, Result};
+use crate::observe::watch::Watcher;
 use crate::plan::{Filter, Hook, Moment};
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,20 +22,35 @@ use std::time::{Duration, Instant};
 /// How much of a failing hook's stderr is shown.
 const SHOWN: usize = 4096;
 
+/// What goes on while a hook runs.
+#[derive(Default)]
+pub struct Around<'a> {
+    /// A signal that is to end us.
+    pub signals: Option<&'a Signals>,
+    /// Who answers the workload's filter, with our end of the talk with the child: a hook may wait for the workload.
+    pub watcher: Option<(&'a mut Watcher, BorrowedFd<'a>)>,
+}
+
+impl<'a> From<Option<&'a Signals>> for Around<'a> {
+    fn from(signals: Option<&'a Signals>) -> Around<'a> {
+        Around { signals, watcher: None }
+    }
+}
+
 /// Runs hooks one after another; the first that fails ends it, and so does a signal that is to end us.
-pub fn run(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, signals, &[]))
+pub fn run(moment: Moment, hooks: &[Hook], state: &[u8], around: &mut Around<'_>) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, around, &[]))
 }
 
 /// The same inside the container, each under the workload's filters: the program may be the image's.
 pub fn run_inside(moment: Moment, hooks: &[Hook], state: &[u8], filters: &[&Filter]) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, None, filters))
+    hooks.iter().enumerate().try_for_each(|(n, hook)| numbered(moment, n, hook, state, &mut Around::default(), filters))
 }
 
 /// Runs all of them: one that fails is a warning, and the others are not to blame.
 pub fn run_all(moment: Moment, hooks: &[Hook], state: &[u8], signals: Option<&Signals>) {
     for (n, hook) in hooks.iter().enumerate() {
-        if let Err(e) = numbered(moment, n, hook, state, signals, &[]) {
+        if let Err(e) = numbered(moment, n, hook, state, &mut signals.into(), &[]) {
             crate::log::warning(&e.to_string());
         }
     }
@@ -46,10 +62,10 @@ fn numbered(
     n: usize,
     hook: &Hook,
     state: &[u8],
-    signals: Option<&Signals>,
+    around: &mut Around<'_>,
     filters: &[&Filter],
 ) -> Result<()> {
-    one(hook, state, signals, filters).map_err(|e| {
+    one(hook, state, around, filters).map_err(|e| {
         let which = format!("error running {} hook #{n}", moment.name());
         Error { why: if e.why.is_empty() { which } else { format!("{which}: {}", e.why) }, ..e }
     })
@@ -90,7 +106,8 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>, filters: &[&Filter]) -> Result<()> {
+fn one(hook: &Hook, state: &[u8], around: &mut Around<'_>, filters: &[&Filter]) -> Result<()> {
+    let signals = around.signals;
     let subject = hook.path.display().to_string();
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -130,11 +147,18 @@ fn one(hook: &Hook, state: &[u8], signals: Option<&Signals>, filters: &[&Filter]
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![watch(pidfd.as_fd())];
         fds.extend(signals.map(|s| watch(s.ending())));
+        let listener = around.watcher.as_ref().and_then(|(watcher, _)| watcher.fd());
+        let asks = listener.map(|_| fds.len());
+        fds.extend(listener.map(watch));
         fds.extend(said.pipe.as_ref().map(|p| watch(p.as_fd())));
         match poll(&mut fds, timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => {
                 let ended = fds[0].any().unwrap_or(true);
+                let asked = asks.and_then(|i| fds[i].revents()).unwrap_or(PollFlags::empty());
+                if let Some((watcher, talk)) = around.watcher.as_mut().filter(|_| !asked.is_empty()) {
+                    watcher.turn(asked, *talk);
+                }
                 said.take();
                 if ended {
                     break;

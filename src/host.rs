@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What the planner knows of the machine.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Host {
     /// The kernel's release, as uname(2) tells it.
     pub kernel: String,
@@ -64,7 +64,7 @@ pub struct Host {
 }
 
 /// The file that the runtime is executed from, and who may write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Binary {
     /// A copy in memory that nobody can write: see `own`.
@@ -77,6 +77,7 @@ pub enum Binary {
         mode: u32,
     },
     /// It cannot be looked at.
+    #[default]
     Unknown,
 }
 

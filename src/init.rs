@@ -17,7 +17,7 @@ use crate::plan::{Actor, Attr, Moment, Plan, Step, attr};
 use crate::policy::Finding;
 use crate::pty::{self, Pty};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, mountinfo, sys, timing};
+use crate::{hooks, mount, mountinfo, observer, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -41,8 +41,6 @@ pub struct Inheritance<'a> {
     pub slots: Vec<Option<OwnedFd>>,
     /// Secrets of the caller.
     pub secrets: Vec<crate::secrets::Secret>,
-    /// Somebody listens to what it does, step by step.
-    pub narrated: bool,
     /// It joins a container, and the runtime opened what it could of the files of `process::labels`, from slot 1 on.
     pub joins: bool,
     /// The gate of `create`.
@@ -73,25 +71,20 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         ready: None,
         filtered: false,
         early_cwd: false,
-        untold: Vec::new(),
     };
     let plan = child.own.plan;
-    timing::born();
-    if !child.own.narrated {
+    observer::born();
+    if !observer::narrates() {
         // The step that closes what the caller left open closes what we leave, too.
         sys::close_later();
     }
     for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Child) {
-        let began = child.own.narrated.then(std::time::Instant::now);
-        let timed = timing::now();
+        let began = observer::now();
         if let Err(e) = child.step(step) {
             child.fail(step, e);
         }
-        if !child.filtered {
-            timing::child(number, timed);
-        }
-        if let Some(began) = began {
-            child.tell(number, began);
+        if let Some(began) = began.filter(|_| !child.filtered) {
+            child.note(number, began);
         }
     }
     sys::exit(1)
@@ -117,8 +110,6 @@ struct Child<'a> {
     filtered: bool,
     /// The working directory was entered before the ids changed.
     early_cwd: bool,
-    /// Steps for who listens.
-    untold: Vec<crate::narrate::Done>,
 }
 
 /// All that the execve needs, allocated before the first filter.
@@ -170,20 +161,21 @@ impl Child<'_> {
         })
     }
 
-    /// Tells who listens what it did, and waits until they have looked. Before the go nobody listens yet; a filter need
-    /// not allow it; and after the commit the talk has an order that nothing may come between.
-    fn tell(&mut self, number: usize, began: std::time::Instant) {
-        if self.filtered || self.committed {
-            return;
+    /// Notes what it did. Who tells it at once is waited for, until they have looked; before the go nobody listens yet, and
+    /// after the commit the talk has an order that no answer may come between.
+    fn note(&self, number: usize, began: std::time::Instant) {
+        observer::child(number, began);
+        if observer::narrates() && self.host_pid != 0 && !self.committed {
+            self.tell(true);
         }
-        self.untold.push((number, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)));
-        if self.host_pid == 0 {
-            return;
-        }
-        let told = serde_json::to_vec(&std::mem::take(&mut self.untold)).unwrap_or_default();
-        // Whoever is gone by now is missed by the next step that needs them.
-        if self.own.channel.send(Tag::Step, &told, &[]).is_ok() {
-            let _ = self.own.channel.expect(Tag::Next);
+    }
+
+    /// Tells what was noted. Whoever is gone by now is missed by the next step that needs them.
+    fn tell(&self, waits: bool) {
+        for message in observer::messages(waits) {
+            if self.own.channel.send(Tag::Steps, &message, &[]).is_ok() && waits {
+                let _ = self.own.channel.expect(Tag::Next);
+            }
         }
     }
 
@@ -297,7 +289,9 @@ impl Child<'_> {
                 } else {
                     // As other runtimes do: the hook stands in the root that it changes.
                     let root = self.root()?;
-                    fchdir(root).at("hooks", "the root").and_then(|()| hooks::run(*moment, list, &state, None))
+                    fchdir(root)
+                        .at("hooks", "the root")
+                        .and_then(|()| hooks::run(*moment, list, &state, &mut hooks::Around::default()))
                 };
                 umask(mask);
                 done
@@ -596,15 +590,8 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// Tells how long the steps took so far, where somebody asked. A parent that is gone does not want to know.
-    fn tell_times(&self) {
-        for told in timing::told().chunks(1000) {
-            let _ = self.own.channel.send(Tag::Times, &serde_json::to_vec(told).unwrap_or_default(), &[]);
-        }
-    }
-
     fn report_ready(&mut self) -> Result<()> {
-        self.tell_times();
+        self.tell(false);
         let found = serde_json::to_vec(&self.findings).unwrap_or_default();
         self.own.channel.send(Tag::Ready, &found, &[])?;
         self.own.channel.expect(Tag::Commit)?;
@@ -682,7 +669,7 @@ impl Child<'_> {
         if self.ready.is_some() {
             return Ok(());
         }
-        self.tell_times();
+        self.tell(false);
         let args = self.own.plan.steps.iter().find_map(|s| match s {
             Step::Exec { args, .. } => Some(args.clone()),
             _ => None,

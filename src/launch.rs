@@ -30,7 +30,7 @@ use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, join, mount, own, sys, timing};
+use crate::{hooks, join, mount, observer, own, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -61,8 +61,6 @@ pub struct Setting<'a> {
     pub foreground: bool,
     /// A foreground run: the signals that it blocks, some of which are to end what takes too long.
     pub signals: Option<&'a Signals>,
-    /// Who tells what happens, where somebody asked.
-    pub narrator: Option<&'a crate::narrate::Narrator>,
     /// Set once hooks may have run that made something: then those that clear it away run, too, if the launch fails.
     pub hooked: &'a std::cell::Cell<bool>,
     /// The ids that were reserved.
@@ -244,13 +242,9 @@ impl Parent {
     fn climb(&mut self, setting: &mut Setting<'_>) -> Result<Built> {
         let mut child: Option<Child> = None;
         let plan = setting.plan;
-        if let Some(narrator) = setting.narrator {
-            narrator.begin(plan);
-        }
-        timing::of(plan);
+        observer::begin(plan);
         for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Parent) {
-            let narrated = setting.narrator.map(|narrator| (narrator, std::time::Instant::now()));
-            let began = timing::now();
+            let began = observer::now();
             let done = match (step, &child) {
                 (Step::Clone { namespaces, into_cgroup }, _) => {
                     self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
@@ -267,10 +261,7 @@ impl Parent {
                 }
                 return Err(e);
             }
-            timing::parent(step, began);
-            if let Some((narrator, began)) = narrated {
-                narrator.parent(number, began, child.as_ref().map(|c| c.pid));
-            }
+            observer::parent(number, step, began, child.as_ref().map(|c| c.pid));
         }
         let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
         let hooked = if self.built { child.channel.send(Tag::Hooked, &[], &[]) } else { Ok(()) };
@@ -401,7 +392,7 @@ impl Parent {
                 if !std::mem::replace(&mut self.built, true) {
                     self.await_child(child, setting, Tag::Built)?;
                 }
-                hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), setting.signals)
+                hooks::run(*moment, list, &hook_state(setting, child.pid, "creating"), &mut setting.signals.into())
             }
             Step::Go => {
                 if setting.target.is_some() {
@@ -541,7 +532,6 @@ impl Parent {
                     channel: theirs,
                     slots: std::mem::take(&mut self.slots),
                     secrets: std::mem::take(&mut setting.secrets),
-                    narrated: setting.narrator.is_some(),
                     joins: false,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
@@ -608,7 +598,6 @@ impl Parent {
                             channel: theirs,
                             slots,
                             secrets: Vec::new(),
-                            narrated: false,
                             joins: true,
                             gate: None,
                             failure: None,
@@ -635,13 +624,13 @@ impl Parent {
     fn await_child(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<()> {
         loop {
             match child.channel.receive_unless(setting.signals)? {
-                Some(m) if m.tag == Tag::Step && setting.narrator.is_some() => {
-                    if let Some(narrator) = setting.narrator {
-                        narrator.child(&child.channel, &m.payload, child.pid);
+                Some(m) if m.tag == Tag::Steps => {
+                    if observer::hear(&m.payload, child.pid) {
+                        // If it is gone, the launch will find that by itself.
+                        let _ = child.channel.send(Tag::Next, &[], &[]);
                     }
                 }
                 Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
-                Some(m) if m.tag == Tag::Times => timing::hear(&m.payload),
                 Some(m) if m.tag == awaited => {
                     let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
                     self.findings.extend(found);

@@ -17,8 +17,8 @@
 //! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
-//!   descriptors to sockets of the caller, [`state`] remembers, [`narrate`] tells a launch while it happens and [`timing`]
-//!   how long it took; [`observe`] reads what a running container is and does, tries what `doctor` asks, and answers what a
+//!   descriptors to sockets of the caller, [`state`] remembers, [`observer`] looks on at a launch for [`narrate`], which tells it
+//!   while it happens, and for [`timing`], which says how long it took; [`observe`] reads what a running container is and does, tries what `doctor` asks, and answers what a
 //!   watched filter asks (`--denials`, `seccomp record`).
 //! - [`cli`] and [`commands`] are the verbs; [`log`] is where errors go; [`sys`] holds all unsafe code.
 
@@ -44,6 +44,7 @@ pub mod mountinfo;
 pub mod namespaces;
 pub mod narrate;
 pub mod observe;
+pub mod observer;
 pub mod own;
 pub mod plan;
 pub mod policy;

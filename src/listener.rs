@@ -69,10 +69,14 @@ pub fn fetch(owner: &Owner<'_>, number: i32) -> Result<OwnedFd> {
         match poll(&mut fds, PollTimeout::from(1u8)) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => {
-                return Err(match owner.channel.receive()? {
-                    Some(m) if m.tag == Tag::Failed => sync::failure(&m.payload),
-                    _ => sync::gone(),
-                });
+                match owner.channel.receive()? {
+                    // Somebody looks on, and this is the last that it may send.
+                    Some(m) if m.tag == Tag::Steps => {
+                        crate::observer::hear(&m.payload, owner.pid);
+                    }
+                    Some(m) if m.tag == Tag::Failed => return Err(sync::failure(&m.payload)),
+                    _ => return Err(sync::gone()),
+                }
             }
             Err(e) => return Err(Error::os("seccomp", "listener", e)),
         }

@@ -4,7 +4,7 @@
 
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
-use stockade::cli::{self, Cli, Command, words};
+use stockade::cli::{self, Cli, Command, help, words};
 use stockade::error::Error;
 use stockade::{commands, criu, log, sys};
 
@@ -34,7 +34,7 @@ fn start() -> ! {
     let cli = match command.try_get_matches_from_mut(&words).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
-            let _ = log::print(&e.render().to_string());
+            let _ = log::print(&help::folded(&e.render().to_string()));
             sys::exit(cannot_do(&words));
         }
         Err(e) => {

@@ -1,19 +1,18 @@
 //! Do: a launch told while it happens (`--narrate`), each step with its reason, its time, and what /proc shows of it.
 //!
-//! The child says after each step that it did it, and waits; the runtime compares /proc/PID before and after, tells, and
-//! lets it go on. From the commit on the child says nothing more: what follows is told by what the runtime sees. The
+//! The child says after each step that it did it, and waits; the runtime compares /proc/PID before and after, and tells.
+//! From the commit on the child waits no more: what follows is told by what the runtime sees. The
 //! telling reads and never acts, what cannot be read is left out, and no failure here is one of the launch.
 
 use crate::observe::facts;
+use crate::observer::Told;
 use crate::plan::explain::{self, Row};
 use crate::plan::{Actor, Plan, Step};
-use crate::sync::{Channel, Tag};
 use serde_json::json;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Lines are broken before this column.
 const WIDTH: usize = 80;
@@ -42,25 +41,20 @@ impl Form {
     }
 }
 
-/// One who tells a launch. It is made before the plan is, and told the plan later.
+/// A launch as it is told. It begins before there is a plan.
 #[derive(Debug)]
-pub struct Narrator(RefCell<Tale>);
-
-#[derive(Debug)]
-struct Tale {
+pub struct Tale {
     form: Form,
     colour: bool,
-    began: Instant,
     rows: Vec<Row>,
     told: Vec<bool>,
+    /// How long steps took that will be told once something shows of them.
+    took: BTreeMap<usize, Duration>,
     chapter: &'static str,
     why: &'static str,
     /// What was seen last.
     seen: Sight,
 }
-
-/// A step that the child did: its number in the plan, counted from 0, and how many nanoseconds it took.
-pub type Done = (usize, u64);
 
 /// A fact that is another after a step.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
@@ -70,66 +64,62 @@ struct Change {
     after: String,
 }
 
-impl Narrator {
+impl Tale {
     /// Nothing is told yet.
-    pub fn new(form: Form) -> Narrator {
+    pub fn new(form: Form) -> Tale {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        Narrator(RefCell::new(Tale {
+        Tale {
             form,
             colour: form == Form::Text && !plain && std::io::stderr().is_terminal(),
-            began: Instant::now(),
             rows: Vec::new(),
             told: Vec::new(),
+            took: BTreeMap::new(),
             chapter: "",
             why: "",
             seen: Sight::default(),
-        }))
+        }
     }
 
     /// What will be told of.
-    pub fn begin(&self, plan: &Plan) {
-        let mut tale = self.0.borrow_mut();
-        tale.rows = explain::rows(plan);
-        tale.told = vec![false; plan.steps.len()];
+    pub fn begin(&mut self, plan: &Plan) {
+        self.rows = explain::rows(plan);
+        self.told = vec![false; plan.steps.len()];
         // The child is compared with what it was cloned from.
-        tale.seen = Sight::of(std::process::id().cast_signed());
-        let words = format!("container {} under policy {}: {} steps", plan.id, plan.policy, plan.steps.len());
-        if tale.form == Form::Text {
-            tale.say(&format!("{words}\n"));
+        self.seen = Sight::of(std::process::id().cast_signed());
+        if self.form == Form::Text {
+            let steps = plan.steps.len();
+            self.say(&format!("container {} under policy {}: {steps} steps\n", plan.id, plan.policy));
         }
     }
 
-    /// The runtime did a step; the child's pid, once there is one.
-    pub fn parent(&self, number: usize, began: Instant, pid: Option<i32>) {
-        let took = began.elapsed();
-        let mut tale = self.0.borrow_mut();
-        let changes = pid.map(|pid| tale.look(pid, &BY_ITSELF)).unwrap_or_default();
-        tale.step(number, Some(took), &changes);
+    /// The runtime did a step, at this time and for so long; the child's pid, once there is one.
+    pub fn parent(&mut self, number: usize, (at, took): (Duration, Duration), pid: Option<i32>) {
+        let changes = pid.map(|pid| self.look(pid, &BY_ITSELF)).unwrap_or_default();
+        self.step(number, at, Some(took), &changes);
     }
 
-    /// The child did steps, and waits until it may go on.
-    pub fn child(&self, channel: &Channel, payload: &[u8], pid: i32) {
-        let done: Vec<Done> = serde_json::from_slice(payload).unwrap_or_default();
-        let mut tale = self.0.borrow_mut();
-        let mut changes = tale.look(pid, &[]);
-        for (i, (number, took)) in done.iter().enumerate() {
-            let last = i + 1 == done.len();
-            let of_it = if last { std::mem::take(&mut changes) } else { Vec::new() };
-            tale.step(*number, Some(Duration::from_nanos(*took)), &of_it);
+    /// The child did steps; they are told now if it waits, else once it is seen to have come past them.
+    pub fn child(&mut self, done: &[Told], at: Duration, pid: i32, waits: bool) {
+        let done = done.iter().map(|(number, _, took)| (*number as usize, Duration::from_nanos(*took)));
+        if !waits {
+            return self.took.extend(done);
         }
-        // Whatever was told: the child waits. If it is gone, the launch will find that by itself.
-        let _ = channel.send(Tag::Next, &[], &[]);
+        let mut changes = self.look(pid, &[]);
+        let mut done = done.peekable();
+        while let Some((number, took)) = done.next() {
+            let of_it = if done.peek().is_none() { std::mem::take(&mut changes) } else { Vec::new() };
+            self.step(number, at, Some(took), &of_it);
+        }
     }
 
-    /// The child has come past a step of the plan, without a word.
-    pub fn passed(&self, plan: &Plan, pid: i32, mark: fn(&Step) -> bool) {
+    /// The child has come past a step of the plan, without waiting.
+    pub fn passed(&mut self, plan: &Plan, at: Duration, pid: i32, mark: fn(&Step) -> bool) {
         let Some(last) = plan.steps.iter().position(mark) else { return };
-        let mut tale = self.0.borrow_mut();
         let due: Vec<usize> = (0..=last)
-            .filter(|n| plan.steps[*n].actor() == Actor::Child && !tale.told.get(*n).copied().unwrap_or(true))
+            .filter(|n| plan.steps[*n].actor() == Actor::Child && !self.told.get(*n).copied().unwrap_or(true))
             .collect();
         let (filter, other): (Vec<_>, Vec<_>) =
-            tale.look(pid, &[]).into_iter().partition(|c| c.what.starts_with("seccomp"));
+            self.look(pid, &[]).into_iter().partition(|c| c.what.starts_with("seccomp"));
         let of_filter = due.iter().copied().find(|n| matches!(plan.steps[*n], Step::Seccomp { .. })).unwrap_or(last);
         for number in due {
             let mut changes: Vec<&Change> = Vec::new();
@@ -139,12 +129,11 @@ impl Narrator {
             if number == last {
                 changes.extend(&other);
             }
-            tale.step(number, None, &changes);
+            let took = self.took.remove(&number);
+            self.step(number, at, took, &changes);
         }
     }
-}
 
-impl Tale {
     /// What is another than when it was last looked at; `not`: what is left for later.
     fn look(&mut self, pid: i32, not: &[&'static str]) -> Vec<Change> {
         let mut now = Sight::of(pid);
@@ -162,6 +151,7 @@ impl Tale {
     fn step<C: std::borrow::Borrow<Change> + serde::Serialize>(
         &mut self,
         number: usize,
+        at: Duration,
         took: Option<Duration>,
         changes: &[C],
     ) {
@@ -170,7 +160,7 @@ impl Tale {
         let micros = |t: Duration| t.as_nanos() as f64 / 1000.0;
         if self.form == Form::Json {
             let mut value = json!(row);
-            value["atMicros"] = micros(self.began.elapsed()).into();
+            value["atMicros"] = micros(at).into();
             value["tookMicros"] = took.map(micros).into();
             value["changes"] = json!(changes);
             return self.say(&value.to_string());

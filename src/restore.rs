@@ -183,7 +183,7 @@ fn stands_at(
                 if let Step::Hooks { moment: moment @ (Moment::Prestart | Moment::CreateRuntime), hooks: list } = step {
                     setting.hooked.set(true);
                     let state = launch::hook_state(setting, pid, "creating");
-                    hooks::run(*moment, list, &state, setting.signals)?;
+                    hooks::run(*moment, list, &state, &mut setting.signals.into())?;
                 }
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! `ROOT/ID/` is private to its owner and holds `intent.json` (written before the first thing that outlives us: enough
 //! to clean up), `state.json` (written when the container exists), `confinement.json` (just before: what an exec applies), `gate` (a FIFO that is there until `start`) and
-//! `failure` (what a workload that could not be executed left behind). The directory itself is the lock.
+//! `failure` (what a workload that could not be executed left behind); `denials` is what a foreground run with
+//! `--denials` denied so far. The directory itself is the lock.
 //!
 //! Nothing here is fsynced: after a power loss the boot id differs and processes, cgroups and mounts are gone anyway;
 //! after a SIGKILL the page cache is not. state.json appears by rename, so it is whole or absent.
@@ -34,6 +35,9 @@ pub const OCI_VERSION: &str = "1.2.1";
 
 /// What an exec applies.
 const CONFINEMENT: &str = "confinement.json";
+
+/// What a foreground run denied.
+pub const DENIALS: &str = "denials";
 
 /// What `start` sends through the gate.
 pub const GATE_CALL: &[u8; 1] = b"0";
@@ -622,6 +626,20 @@ impl Entry {
         self.read("failure").ok().flatten().and_then(|text| serde_json::from_str(&text).ok())
     }
 
+    /// A file for what a foreground run denies.
+    pub fn make_denials(&self) -> Result<OwnedFd> {
+        let flags =
+            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, DENIALS, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .at("state", self.dir.join(DENIALS).display().to_string())
+    }
+
+    /// The same for who watches; none where nobody tells.
+    pub fn open_denials(&self) -> Option<std::fs::File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, DENIALS, flags, Mode::empty()).ok().map(Into::into)
+    }
+
     /// Ends and removes everything that belongs to the container, whatever is left of its records.
     pub fn purge(&self, grace: Option<&State>) -> Result<()> {
         if !self.is_in_place() {
@@ -680,7 +698,7 @@ impl Entry {
         };
         let done = match remove() {
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
-                self.remove_files(&["gate", "failure", ".state.json.new", ".intent.json.new"])?;
+                self.remove_files(&["gate", "failure", DENIALS, ".state.json.new", ".intent.json.new"])?;
                 remove()
             }
             done => done,

@@ -41,18 +41,17 @@ pub enum Tag {
     Built = 9,
     /// Parent: they have run.
     Hooked = 10,
-    /// Child: how long its steps took, where somebody asked; it may come before any other message of the child.
-    Times = 11,
-    /// Child of a launch that is narrated: it did steps; the payload says which, and it waits.
-    Step = 12,
+    /// Child: it did steps, where somebody looks on; the payload says which, and whether it waits. It may come before any
+    /// other message of the child.
+    Steps = 11,
     /// Parent: that is told, go on.
-    Next = 13,
+    Next = 12,
 }
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Step, Times};
-        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Step, Next, Times]
+        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Steps};
+        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Steps, Next]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }

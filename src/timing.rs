@@ -1,14 +1,10 @@
-//! Do: how long a launch takes, step by step, for who asked (`--timing`).
-//!
-//! Parent and child each note what they did; the child sends its notes along before it is ready, because after the
-//! filter it may not. While nobody asked, a step costs one look at a variable.
+//! Do: how long a launch took, step by step (`--timing`): what the observer noted, as a table or as JSON.
 
+use crate::observer::{self, Told};
+use crate::plan::Plan;
 use crate::plan::explain::name;
-use crate::plan::{Plan, Step};
 use serde::Serialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,108 +49,35 @@ fn micros<S: serde::Serializer>(time: &Duration, to: S) -> std::result::Result<S
     to.serialize_f64(time.as_nanos() as f64 / 1000.0)
 }
 
-/// What the child tells of a step: its number in the plan, when since its birth, and how long, in nanoseconds.
-pub type Told = (u32, u64, u64);
-
-struct Watch {
-    since: Instant,
-    /// When the child came to be; its own clock begins there, because a time namespace may have another.
-    born: Duration,
-    parts: Vec<Part>,
-    told: Vec<Told>,
+/// What was done, for the report.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// All of it.
+    pub parts: Vec<Part>,
     /// Name and subject of every step, for what the child tells.
     steps: Vec<(&'static str, String)>,
 }
 
-static ASKED: AtomicBool = AtomicBool::new(false);
-static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
-
-fn with<T>(f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
-    // One thread, which holds it nowhere across a clone.
-    WATCH.lock().ok()?.as_mut().map(f)
-}
-
-/// Begins to watch.
-pub fn ask() {
-    let watch =
-        Watch { since: Instant::now(), born: Duration::ZERO, parts: Vec::new(), told: Vec::new(), steps: Vec::new() };
-    if let Ok(mut held) = WATCH.lock() {
-        *held = Some(watch);
-        ASKED.store(true, Ordering::Relaxed);
+impl Times {
+    /// What the numbers of the child's steps mean.
+    pub fn begin(&mut self, plan: &Plan) {
+        self.steps = plan.steps.iter().map(|s| (name(s), s.subject())).collect();
     }
-}
 
-/// Now, if anybody asked.
-pub fn now() -> Option<Instant> {
-    ASKED.load(Ordering::Relaxed).then(Instant::now)
-}
-
-fn note(who: Who, step: &str, subject: impl FnOnce() -> String, began: Option<Instant>) {
-    let Some(began) = began else { return };
-    let took = began.elapsed();
-    with(|w| {
-        let at = began.saturating_duration_since(w.since);
-        w.parts.push(Part { who, step: step.to_owned(), subject: subject(), at, took });
-    });
-}
-
-/// What the numbers of the child's steps mean.
-pub fn of(plan: &Plan) {
-    with(|w| w.steps = plan.steps.iter().map(|s| (name(s), s.subject())).collect());
-}
-
-/// The runtime has done something that is no step of the plan.
-pub fn phase(name: &str, began: Option<Instant>) {
-    note(Who::Runtime, name, String::new, began);
-}
-
-/// The parent has done a step.
-pub fn parent(step: &Step, began: Option<Instant>) {
-    note(Who::Parent, name(step), || step.subject(), began);
-    if matches!(step.first(), Step::Clone { .. } | Step::Enter { .. }) && began.is_some() {
-        with(|w| w.born = w.since.elapsed());
-    }
-}
-
-/// We are the child, and its clock begins.
-pub fn born() {
-    if let Some(now) = now() {
-        with(|w| (w.since, w.parts) = (now, Vec::new()));
-    }
-}
-
-/// The child has done the step of this number.
-pub fn child(number: usize, began: Option<Instant>) {
-    let Some(began) = began else { return };
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let took = nanos(began.elapsed());
-    with(|w| {
-        let at = nanos(began.saturating_duration_since(w.since));
-        w.told.push((u32::try_from(number).unwrap_or(u32::MAX), at, took));
-    });
-}
-
-/// What the child has to tell since it told last.
-pub fn told() -> Vec<Told> {
-    with(|w| std::mem::take(&mut w.told)).unwrap_or_default()
-}
-
-/// What the child has told.
-pub fn hear(payload: &[u8]) {
-    let told: Vec<Told> = serde_json::from_slice(payload).unwrap_or_default();
-    with(|w| {
+    /// What the child has told, who was born at this time.
+    pub fn child(&mut self, told: &[Told], born: Duration) {
         for (number, at, took) in told {
-            let Some((step, subject)) = w.steps.get(number as usize) else { continue };
-            let (at, took) = (w.born + Duration::from_nanos(at), Duration::from_nanos(took));
-            w.parts.push(Part { who: Who::Child, step: (*step).to_owned(), subject: subject.clone(), at, took });
+            let Some((step, subject)) = self.steps.get(*number as usize) else { continue };
+            let (at, took) = (born + Duration::from_nanos(*at), Duration::from_nanos(*took));
+            self.parts.push(Part { who: Who::Child, step: (*step).to_owned(), subject: subject.clone(), at, took });
         }
-    });
+    }
 }
 
 /// Says on stderr what was noted: stdout is the workload's.
 pub fn report(format: Option<Format>) {
     let Some(format) = format else { return };
-    let Some((parts, total)) = with(|w| (std::mem::take(&mut w.parts), w.since.elapsed())) else { return };
+    let Some((parts, total)) = observer::times() else { return };
     let text = match format {
         Format::Json => {
             let total = total.as_nanos() as f64 / 1000.0;

@@ -272,6 +272,24 @@ fn the_gate_passes_a_filter_that_denies_read() {
     assert_eq!((&read["process"]["comm"], &read["process"]["pid"]), (&json!("cat"), &json!(1)), "{end}");
 }
 
+/// A hook of the host that waits for the workload, which waits for us to answer a call: both go on.
+#[test]
+fn a_poststart_hook_may_wait_for_what_is_denied() {
+    need_root!("a_poststart_hook_may_wait_for_what_is_denied");
+    let mut bundle = Bundle::usual(&["sh", "-c", "mkdir /tmp/made; echo passed >/passed"]).policy("oci");
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 123 }]
+    });
+    let passed = bundle.rootfs().join("passed").display().to_string();
+    let script = format!("until test -s {passed}; do sleep .05; done");
+    bundle.config["hooks"] = json!({ "poststart": [{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 60 }] });
+    bundle.write();
+    let out = bundle.verb(&["run", "--denials=json", "--bundle", ".", "box"]);
+    let err = text(&out.stderr);
+    assert!(out.status.success() && err.contains("\"syscall\":\"mkdir"), "{err}");
+}
+
 /// If stockade dies, what was denied fails with ENOSYS.
 #[test]
 fn without_a_supervisor_it_is_still_denied() {

@@ -1,4 +1,4 @@
-//! The course in examples/lessons and the transcripts of README.md are true: each console block is typed into a shell, in a
+//! The course in examples/lessons and the transcripts of README.md and docs are true: each console block is typed into a shell, in a
 //! fresh copy of the directory, and what comes out is compared with the page. examples/lessons/README.md says how a page
 //! marks what varies; `UPDATE_GOLDEN=1` writes what came out into the pages (`UPDATE_GOLDEN=DIR`: to copies of them there).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -295,6 +295,7 @@ pages! {
     secrets: "examples/lessons/14-secrets.md",
     audit: "examples/lessons/15-audit.md",
     narrate: "examples/lessons/16-narrate.md",
+    denials: "docs/seccomp.md",
 }
 
 #[test]

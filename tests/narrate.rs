@@ -170,9 +170,85 @@ fn hooks_a_late_filter_and_a_detached_run_are_told_too() {
     assert_eq!(proc_status(bundle.pid(), "Seccomp_filters").as_deref(), Some("1"));
 }
 
+/// Whoever asks in however many ways: it is one observer, and each gets what it gets alone.
+#[test]
+fn times_tale_and_denials_go_together() {
+    need_root!("times_tale_and_denials_go_together");
+    let bundle = Bundle::shell("unshare -n true; exit 7");
+    bundle.write();
+    let words = [
+        "run",
+        "--narrate",
+        "--json",
+        "--timing=json",
+        "--denials=json",
+        "--denials-to",
+        "denied",
+        "--bundle",
+        ".",
+        "box",
+    ];
+    for _ in 0..5 {
+        let out = bundle.verb(&words);
+        assert_eq!(out.status.code(), Some(7), "{}", text(&out.stderr));
+        let err = text(&out.stderr);
+        let lines: Vec<Value> =
+            err.lines().filter(|l| l.starts_with('{')).map(|l| serde_json::from_str(l).unwrap()).collect();
+        let (times, tale) = lines.split_last().unwrap();
+        let steps = |of: &[Value], key: &str, who: &str, name: &str| {
+            let of = of.iter().filter(|v| v[key] == who).map(|v| v[name].as_str().unwrap().to_owned());
+            let mut names: Vec<String> = of.collect();
+            names.sort();
+            names
+        };
+        let parts = times["parts"].as_array().unwrap();
+        // The filter is the last that the child does and the first that it cannot tell of.
+        let mut child = steps(tale, "actor", "child", "name");
+        child.retain(|n| n != "seccomp" && n != "exec" && n != "gate");
+        let mut timed = steps(parts, "who", "child", "step");
+        timed.retain(|n| n != "gate");
+        assert_eq!(timed, child);
+        assert_eq!(steps(parts, "who", "parent", "step"), steps(tale, "actor", "parent", "name"));
+        // What both say of a step is the same stamp.
+        for name in ["bounding set", "clone3"] {
+            let told = tale.iter().find(|t| t["name"] == name).unwrap();
+            let timed = parts.iter().find(|p| p["step"] == name).unwrap();
+            assert_eq!(told["tookMicros"], timed["micros"], "{name}");
+        }
+        let denied = std::fs::read_to_string(bundle.path().join("denied")).unwrap();
+        assert!(denied.contains("unshare(CLONE_NEWNET)"), "{denied}");
+    }
+}
+
+#[test]
+fn a_create_is_told_up_to_its_gate() {
+    need_root!("a_create_is_told_up_to_its_gate");
+    let bundle = Bundle::silent(&["sleep", "100"]);
+    bundle.write();
+    let err = bundle.path().join("told");
+    let status = bundle
+        .command(&["create", "--narrate", "--json", "--bundle", ".", "box"])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .status()
+        .unwrap();
+    let said = std::fs::read(&err).unwrap();
+    assert!(status.success(), "{}", text(&said));
+    let told = told(&Output { status, stdout: Vec::new(), stderr: said });
+    let names: Vec<&str> = told.iter().map(|t| t["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"pivot_root") && names.last() == Some(&"ready"), "{names:?}");
+    assert!(!names.contains(&"exec") && !names.contains(&"seccomp"), "{names:?}");
+    assert_eq!(changed(&told, "bounding set", "capabilities, bounding").1, "none");
+    assert_eq!(bundle.state()["status"], "created");
+    ok(&bundle.verb(&["start", "box"]));
+    wait_for("the workload", || proc_status(bundle.pid(), "Name").as_deref() == Some("sleep"));
+}
+
 #[test]
 fn json_needs_something_to_say() {
     let out = Command::new(runtime()).args(["run", "--json", "box"]).output().unwrap();
+    assert!(!out.status.success() && text(&out.stderr).contains("--narrate"), "{}", text(&out.stderr));
+    let out = Command::new(runtime()).args(["create", "--json", "box"]).output().unwrap();
     assert!(!out.status.success() && text(&out.stderr).contains("--narrate"), "{}", text(&out.stderr));
     let both = ["sandbox", "--narrate", "--explain", "--", "true"];
     assert!(!Command::new(runtime()).args(both).output().unwrap().status.success());

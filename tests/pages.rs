@@ -105,7 +105,10 @@ fn completions_are_of_this_command_line() {
 
 #[test]
 fn bash_completes_verbs_and_options() {
-    let file = root().join("completions/stockade.bash");
+    // What is made now, not the file: another test may be writing that.
+    let dir = scratch();
+    let file = dir.path().join("stockade.bash");
+    std::fs::write(&file, &completions()["stockade.bash"]).unwrap();
     let complete = |words: &[&str]| {
         let last = words.last().unwrap();
         let script = format!(
@@ -130,6 +133,7 @@ fn bash_completes_verbs_and_options() {
 
 #[test]
 fn help_says_all_that_is_written_about_a_verb() {
+    let pages = pages();
     for (verb, words) in [
         ("exec", "128+N for signal N"),
         ("audit", "The status is 0 if nothing fails"),
@@ -143,8 +147,35 @@ fn help_says_all_that_is_written_about_a_verb() {
         assert!(plain(said("--help")).contains(words), "{verb}: {}", said("--help"));
         // The short form has the first sentence and the options.
         assert!(!plain(said("-h")).contains(words), "{verb}: {}", said("-h"));
-        let page = std::fs::read_to_string(root().join(format!("man/stockade-{verb}.1"))).unwrap();
+        let page = text(&pages[&format!("stockade-{verb}.1")]);
         assert!(plain(page.replace('\\', "")).contains(words), "{verb}");
+    }
+}
+
+/// Every page of help, long and short, fits a terminal of 80 columns, and has every word of what is written.
+#[test]
+fn help_has_80_columns() {
+    let said = |line: &[&str]| ok(&Command::new(runtime()).args(line).output().unwrap());
+    let mut all: Vec<Vec<String>> = vec![Vec::new()];
+    for verb in verbs() {
+        let name = verb.get_name().to_owned();
+        all.extend(verb.get_subcommands().map(|b| vec![name.clone(), b.get_name().to_owned()]));
+        all.push(vec![name]);
+    }
+    // Podman takes the status of these two for the answer to whether criu is there.
+    for verb in all.iter().filter(|v| !["checkpoint", "restore"].iter().any(|w| v.contains(&(*w).to_owned()))) {
+        for how in ["--help", "-h"] {
+            let line: Vec<&str> = verb.iter().map(String::as_str).chain([how]).collect();
+            let help = said(&line);
+            let broken = help.lines().take_while(|l| !l.starts_with("Example")).filter(|l| !l.starts_with("Usage:"));
+            let long: Vec<&str> = broken.filter(|l| l.chars().count() > 80).collect();
+            assert!(long.is_empty(), "{line:?}: {long:#?}");
+            let typed = [OsString::from("stockade")].into_iter().chain(line.iter().map(OsString::from));
+            let whole = cli::command().try_get_matches_from(typed).unwrap_err().render().to_string();
+            // Here the program has another name.
+            let whole = whole.replace(&words::called(), "stockade");
+            assert!(help.split_whitespace().eq(whole.split_whitespace()), "{line:?}: {help}\n{whole}");
+        }
     }
 }
 

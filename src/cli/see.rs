@@ -85,7 +85,8 @@ pub struct Doctor {
 ///
 /// With an ID: statistics, and the OOM killer's strikes, until the container ends, as runc prints them. Without one: a line
 /// of JSON for whatever happens to any container of --root: created, oom, pidsMax, throttled, exit, deleted; until it is
-/// ended, for a log collector. Containers that come and go meanwhile are noticed. The code and the signal of an exit are
+/// ended, for a log collector. Of a foreground run with --denials both tell each kind of denial once (denial), and how
+/// often each came at its end (denials). Containers that come and go meanwhile are noticed. The code and the signal of an exit are
 /// null where a kernel from before 6.15 has forgotten them.
 #[derive(Debug, Args)]
 #[command(

@@ -357,7 +357,6 @@ pub fn restore(global: &Global, args: Restore) -> Result<i32> {
             failure: None,
             foreground: false,
             signals: signals.as_ref(),
-            narrator: None,
             hooked: &hooked,
             ids: host.ids.block,
             scratch: None,
@@ -420,7 +419,7 @@ fn follow(built: &mut Built, signals: Option<Signals>, entry: &Entry, state: &st
     entry.unlock();
     let Some(signals) = signals else { return Ok(0) };
     let relay = built.console.take().map(Relay::new).transpose();
-    let outcome = relay.and_then(|relay| console::follow(built, relay, &signals, false, None, || Ok(())));
+    let outcome = relay.and_then(|relay| console::follow(built, relay, &signals, false, None, |_| Ok(())));
     if outcome.is_err() {
         let _ = sys::pidfd_send_signal(built.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = crate::launch::reap(built.pid);

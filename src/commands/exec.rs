@@ -85,7 +85,6 @@ pub fn exec(global: &Global, args: Box<Exec>) -> Result<i32> {
         failure: None,
         foreground: !args.detach,
         signals: signals.as_ref(),
-        narrator: None,
         hooked: &std::cell::Cell::new(false),
         ids: None,
         scratch: None,
@@ -122,7 +121,7 @@ fn follow(
         Some(signals) => {
             let relay = built.console.take().map(Relay::new).transpose()?;
             console::start(&built.channel)?;
-            console::follow(built, relay, &signals, false, None, || Ok(()))
+            console::follow(built, relay, &signals, false, None, |_| Ok(()))
         }
     }
 }

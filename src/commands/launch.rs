@@ -7,14 +7,14 @@ use crate::error::{Context, Error, Result};
 use crate::host::{Binary, Host};
 use crate::launch::{self, Built, Setting};
 use crate::listener::{self, Owner};
-use crate::narrate::Narrator;
+use crate::observe::denials::Ledger;
 use crate::observe::watch::Watcher;
 use crate::plan::{self, Listener, Moment, Options, Plan, Step, Watch};
 use crate::policy::{Above, Policy};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, ProcessId, State, Store};
 use crate::sync::Tag;
-use crate::{handover, hooks, narrate, own, sys, timing};
+use crate::{handover, hooks, narrate, observer, own, sys, timing};
 use oci_spec::runtime::LinuxSeccomp;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,28 +64,27 @@ pub struct Request {
     pub secrets: Vec<Secret>,
     /// A bundle to be removed with the container.
     pub scratch: Option<PathBuf>,
-    /// Who tells what happens.
-    pub narrator: Option<Narrator>,
     /// A person's command: a signal that PID 1 would ignore ends it all the same.
     pub interactive: bool,
 }
 
 pub fn run(global: &Global, args: Run) -> Result<i32> {
     let mode = if args.detach { Mode::Detached } else { Mode::Foreground { keep: args.keep } };
-    let narrator = args.narrate.then(|| Narrator::new(narrate::Form::of(args.json)));
     let mut watcher = args.denials.watcher()?;
-    launch_bundle(global, args.launch, mode, Teller { narrator, profile: None, watcher: watcher.as_mut() })
+    let teller = Teller { narrate: args.narrate.form(), profile: None, watcher: watcher.as_mut() };
+    launch_bundle(global, args.launch, mode, teller)
 }
 
 pub fn create(global: &Global, args: Create) -> Result<i32> {
-    launch_bundle(global, args.launch, Mode::Create, Teller::default())
+    let teller = Teller { narrate: args.narrate.form(), ..Teller::default() };
+    launch_bundle(global, args.launch, Mode::Create, teller)
 }
 
 /// Who tells of a launch, and under which profile it is watched.
 #[derive(Default)]
 pub struct Teller<'a> {
-    /// Tells each step.
-    pub narrator: Option<Narrator>,
+    /// Each step is told, in this form.
+    pub narrate: Option<narrate::Form>,
     /// A seccomp profile of the caller's in place of the config's own.
     pub profile: Option<&'a LinuxSeccomp>,
     /// Looks on at a foreground run.
@@ -94,14 +93,12 @@ pub struct Teller<'a> {
 
 /// Reads a bundle and launches it.
 pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'_>) -> Result<i32> {
-    let Teller { narrator, profile, watcher } = teller;
+    let Teller { narrate, profile, watcher } = teller;
     state::check_id(&args.id)?;
-    if args.timing.timing.is_some() {
-        timing::ask();
-    }
-    let began = timing::now();
+    observer::ask(args.timing.timing.is_some(), narrate);
+    let began = observer::now();
     let mut bundle = Bundle::load_as(&args.bundle, &args.config)?;
-    timing::phase("config.json", began);
+    observer::phase("config.json", began);
     if let Some(profile) = profile {
         let mut linux = bundle.spec.linux().clone().unwrap_or_default();
         linux.set_seccomp(Some(profile.clone()));
@@ -113,10 +110,10 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
     }
     let policy = Policy::choose(global.policy.as_deref())?;
     own::secure(plan::own::exposed_surely(&bundle, &policy), Binary::read())?;
-    let began = timing::now();
+    let began = observer::now();
     let mut host = global.host()?;
     host.look_for(&bundle, policy.daemon_sockets != Above::Allow);
-    timing::phase("facts of the host", began);
+    observer::phase("facts of the host", began);
     own::secure(plan::own::exposed(&bundle, &policy, &host), host.binary)?;
     let secrets = secrets::read_all(&args.secret)?;
     let request = Request {
@@ -135,7 +132,6 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
         listen_fds: listen_fds(),
         secrets,
         scratch: None,
-        narrator,
         interactive: false,
     };
     let code = perform(global, request, watcher)?;
@@ -151,12 +147,12 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
     let foreground = matches!(request.mode, Mode::Foreground { .. });
     let signals = if foreground { Some(Signals::collect()?) } else { None };
     let store = Store::open(global.root.as_deref())?;
-    let began = timing::now();
+    let began = observer::now();
     let entry = match request.entry.take() {
         Some(entry) => entry,
         None => store.create(&request.id)?,
     };
-    timing::phase("state directory", began);
+    observer::phase("state directory", began);
     let secrets = std::mem::take(&mut request.secrets);
     let watch = watcher.as_ref().map_or(Watch::No, |w| w.job);
     let (plan, mut built) = match prepare(&mut request, (secrets, watch), &store, &entry, signals.as_ref()) {
@@ -166,13 +162,13 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
             return Err(e);
         }
     };
-    let began = timing::now();
-    let committed = commit(&request, &plan, &built, &entry);
-    timing::phase("commit", began);
+    let began = observer::now();
+    let committed = commit(&request, &plan, &built, &entry, watch);
+    observer::phase("commit", began);
     let state = match committed {
-        Ok((state, listener)) => {
+        Ok((state, listener, ledger)) => {
             if let (Some(w), Some(fd), Some(watched)) = (&mut watcher, listener, plan.watched()) {
-                w.begin(fd, watched, &state.id, built.pid);
+                w.begin(fd, watched, &state.id, built.pid, ledger);
             }
             state
         }
@@ -183,13 +179,9 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
         }
     };
     let pid = built.pid;
-    let passed = |mark: fn(&Step) -> bool| {
-        if let Some(narrator) = &request.narrator {
-            narrator.passed(&plan, pid, mark);
-        }
-    };
+    let passed = |mark: fn(&Step) -> bool| observer::passed(&plan, pid, mark);
     passed(|s| matches!(s, Step::Ready));
-    let began = timing::now();
+    let began = observer::now();
     match request.mode {
         Mode::Create => {
             entry.unlock();
@@ -197,9 +189,9 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
         }
         Mode::Detached => {
             let outcome = console::start(&built.channel).and_then(|()| await_exec(&built)).and_then(|()| {
-                timing::phase("start", began);
+                observer::phase("start", began);
                 passed(|s| matches!(s, Step::Exec { .. }));
-                poststart(&state, None)
+                poststart(&state, &mut hooks::Around::default())
             });
             if outcome.is_err() {
                 abandon(&built, &entry);
@@ -213,10 +205,11 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
             let relay = built.console.take().map(Relay::new).transpose();
             let started = relay.and_then(|relay| console::start(&built.channel).map(|()| relay));
             entry.unlock();
-            let on_start = || {
-                timing::phase("start", began);
+            let on_start = |looking: Option<&mut Watcher>| {
+                observer::phase("start", began);
                 passed(|s| matches!(s, Step::Exec { .. }));
-                poststart(&state, Some(&signals))
+                let watcher = looking.map(|w| (w, built.channel.fd()));
+                poststart(&state, &mut hooks::Around { signals: Some(&signals), watcher })
             };
             let looking = watcher.as_deref_mut();
             let outcome = started
@@ -231,10 +224,10 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
                 end(&built);
             }
             if !keep || outcome.is_err() {
-                let began = timing::now();
+                let began = observer::now();
                 entry.lock()?;
                 let removed = entry.purge(Some(&state));
-                timing::phase("delete", began);
+                observer::phase("delete", began);
                 poststop(&state, Some(&signals));
                 removed?;
             }
@@ -307,9 +300,9 @@ fn prepare(
     entry: &Entry,
     signals: Option<&Signals>,
 ) -> Result<(Plan, Built)> {
-    let began = timing::now();
+    let began = observer::now();
     take_ids(&request.bundle, &request.policy, &mut request.host, entry, None)?;
-    timing::phase("ids", began);
+    observer::phase("ids", began);
     let host = &request.host;
     let foreground = matches!(request.mode, Mode::Foreground { keep: false });
     let options = Options {
@@ -324,9 +317,9 @@ fn prepare(
         watch,
         cgroup_parent: store.cgroup_parent(),
     };
-    let began = timing::now();
+    let began = observer::now();
     let plan = plan::plan(&request.bundle, &request.policy, host, &options)?;
-    timing::phase("plan", began);
+    observer::phase("plan", began);
     if crate::log::is_debug() {
         for step in &plan.steps {
             crate::log::debug(&format!("plan: {}: {}", step.name(), step.subject()));
@@ -347,7 +340,6 @@ fn prepare(
         failure,
         foreground,
         signals,
-        narrator: request.narrator.as_ref(),
         hooked: &hooked,
         ids: host.ids.block,
         scratch: request.scratch.clone(),
@@ -408,7 +400,13 @@ pub fn state_of(bundle: &Bundle, plan: &Plan, built: &Built) -> Result<State> {
 }
 
 /// Writes the state and the pid file, hands over the terminal, and lets the child live on.
-fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Result<(State, Option<OwnedFd>)> {
+fn commit(
+    request: &Request,
+    plan: &Plan,
+    built: &Built,
+    entry: &Entry,
+    watch: Watch,
+) -> Result<(State, Option<OwnedFd>, Option<Ledger>)> {
     let state = state_of(&request.bundle, plan, built)?;
     let outside = Outside {
         pid_file: request.pid_file.as_deref(),
@@ -420,11 +418,16 @@ fn commit(request: &Request, plan: &Plan, built: &Built, entry: &Entry) -> Resul
         }),
         watched: plan.watched().is_some(),
     };
+    let mut ledger = None;
     let listener = hand_over(&outside, built, || {
+        // Before the state: who sees the container come finds it there.
+        if outside.watched && watch == Watch::Denials {
+            ledger = Some(Ledger::new(entry.make_denials()?.into(), &state.id));
+        }
         entry.write_confinement(&plan.confinement)?;
         entry.write_state(&state)
     })?;
-    Ok((state, listener))
+    Ok((state, listener, ledger))
 }
 
 /// Where the caller wants to hear of a process.
@@ -496,7 +499,9 @@ pub fn await_exec(built: &Built) -> Result<()> {
     loop {
         match built.channel.receive()? {
             None => return Ok(()),
-            Some(m) if m.tag == Tag::Times => timing::hear(&m.payload),
+            Some(m) if m.tag == Tag::Steps => {
+                observer::hear(&m.payload, built.pid);
+            }
             Some(m) if m.tag == Tag::Failed => return Err(crate::sync::failure(&m.payload)),
             Some(m) => return Err(Error::new("sync", format!("{:?}", m.tag), "came after the start")),
         }
@@ -508,9 +513,9 @@ fn hooks_of(state: &State, moment: Moment) -> impl Iterator<Item = &Vec<plan::Ho
 }
 
 /// Runs the poststart hooks. A failure is the caller's to act on: the container is stopped and destroyed.
-pub fn poststart(state: &State, signals: Option<&Signals>) -> Result<()> {
+pub fn poststart(state: &State, around: &mut hooks::Around<'_>) -> Result<()> {
     let json = launch::state_json(&state.id, state.init.pid, "running", &state.bundle, &state.annotations);
-    hooks_of(state, Moment::Poststart).try_for_each(|list| hooks::run(Moment::Poststart, list, &json, signals))
+    hooks_of(state, Moment::Poststart).try_for_each(|list| hooks::run(Moment::Poststart, list, &json, around))
 }
 
 /// Runs the poststop hooks, of a container that is destroyed already: each that fails is a warning.

@@ -56,7 +56,7 @@ pub fn start(global: &Global, id: &str) -> Result<i32> {
         return Err(dead());
     }
     entry.remove_gate();
-    poststart(&state, None).inspect_err(|_| {
+    poststart(&state, &mut crate::hooks::Around::default()).inspect_err(|_| {
         // The specification: the container is stopped and destroyed, and its poststop hooks run.
         if let Err(e) = entry.purge(Some(&state)) {
             crate::log::warning(&e.to_string());

@@ -3,6 +3,7 @@
 use crate::cgroup::{self, Group, device, honest};
 use crate::cli::{Events, Global, Ps, Update};
 use crate::error::{Context, Error, Result};
+use crate::observe::denials::{Follower, as_event};
 use crate::observe::{monitor, ps, stats};
 use crate::plan::resources::{Wanted, asked};
 use crate::policy::{Finding, parse_size};
@@ -10,6 +11,7 @@ use crate::state::{Entry, State, Status, Store};
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::uio::pread;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
@@ -265,7 +267,7 @@ fn events_of_all(global: &Global, args: &Events) -> Result<i32> {
 /// `stockade events`.
 pub fn events(global: &Global, args: &Events) -> Result<i32> {
     let Some(id) = &args.id else { return events_of_all(global, args) };
-    let (entry, _, status) = known(global, id)?;
+    let (entry, state, status) = known(global, id)?;
     if status == Status::Stopped {
         return Err(Error::new("events", id.as_str(), "container not running"));
     }
@@ -288,9 +290,13 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
         let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
         text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
     };
+    let mut denials = Denials::of(&entry, &state)?;
     let mut seen = None;
     let mut next = Instant::now() + interval;
     loop {
+        if let Some(denials) = &mut denials {
+            denials.news().into_iter().try_for_each(&say)?;
+        }
         if let Some(kills) = watched.as_ref().and_then(|fd| value(fd, "oom_kill ")) {
             for _ in seen.unwrap_or(kills)..kills {
                 say(format!("{{\"type\":\"oom\",\"id\":{}}}", json!(id)))?;
@@ -298,6 +304,10 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
             seen = Some(kills);
         }
         if value(&life, "populated ") != Some(1) {
+            // How often each kind came is written by the runtime once it has heard of the end, too.
+            if let Some(denials) = &mut denials {
+                denials.rest()?.into_iter().try_for_each(&say)?;
+            }
             return Ok(0);
         }
         if Instant::now() >= next {
@@ -307,11 +317,61 @@ pub fn events(global: &Global, args: &Events) -> Result<i32> {
         let left = next.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(life.as_fd(), PollFlags::POLLPRI)];
         fds.extend(watched.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLPRI)));
+        fds.extend(denials.as_ref().map(|d| PollFd::new(d.grows.as_fd(), PollFlags::POLLIN)));
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(Error::os("events", id.as_str(), e)),
         }
+    }
+}
+
+/// What the foreground run of one container denies.
+struct Denials {
+    follower: Follower,
+    grows: Inotify,
+    /// Who writes; none: it has ended.
+    runtime: Option<OwnedFd>,
+}
+
+impl Denials {
+    /// None: nobody tells.
+    fn of(entry: &Entry, state: &State) -> Result<Option<Denials>> {
+        let Some(follower) = Follower::of(entry, false) else { return Ok(None) };
+        let grows = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).at("events", "inotify")?;
+        let path = entry.dir.join(crate::state::DENIALS);
+        match grows.add_watch(&path, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DONT_FOLLOW) {
+            // Gone meanwhile: what is in it is read all the same.
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(Error::os("events", path.display().to_string(), e)),
+        }
+        let runtime = state.intent.as_ref().and_then(|i| i.runtime.open());
+        Ok(Some(Denials { follower, grows, runtime }))
+    }
+
+    fn news(&mut self) -> Vec<String> {
+        // What is announced is looked at now.
+        let _ = self.grows.read_events();
+        self.follower.lines().iter().filter_map(|l| as_event(l)).collect()
+    }
+
+    /// All that is still to come.
+    fn rest(&mut self) -> Result<Vec<String>> {
+        let mut told = self.news();
+        while let Some(runtime) = self.runtime.take_if(|_| !self.follower.ended) {
+            let mut fds =
+                [PollFd::new(runtime.as_fd(), PollFlags::POLLIN), PollFd::new(self.grows.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::os("events", "poll", e)),
+            }
+            let gone = fds[0].any() == Some(true);
+            told.extend(self.news());
+            if !gone {
+                self.runtime = Some(runtime);
+            }
+        }
+        Ok(told)
     }
 }
 

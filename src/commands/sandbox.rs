@@ -10,14 +10,13 @@ use crate::bundle::Bundle;
 use crate::cli::{Denials, Global, Sandbox};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
-use crate::narrate::Narrator;
 use crate::observe::watch::Watcher;
 use crate::plan::Options;
 use crate::plan::mounts::normal;
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
-use crate::{narrate, own, plan, timing};
+use crate::{narrate, observer, own, plan, timing};
 use nix::unistd::{geteuid, isatty};
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
@@ -113,12 +112,12 @@ pub fn launch(
         crate::log::print(&format!("run it with: stockade --policy {shown}/policy.json run --bundle {shown} NAME\n"))?;
         return Ok(0);
     }
-    if args.timing.timing.is_some() && !args.explain {
-        timing::ask();
+    if !args.explain {
+        observer::ask(args.timing.timing.is_some(), args.narrate.then(|| narrate::Form::of(args.json)));
     }
-    let began = timing::now();
+    let began = observer::now();
     let host = global.host()?;
-    timing::phase("facts of the host", began);
+    observer::phase("facts of the host", began);
     if !args.explain {
         own::secure(plan::own::exposed_to_invented(&host), host.binary)?;
     }
@@ -167,12 +166,12 @@ impl Within<'_> {
             rdt: Vec::new(),
         })?;
         std::fs::DirBuilder::new().mode(0o711).create(&scratch).at("sandbox", scratch.display().to_string())?;
-        let began = timing::now();
+        let began = observer::now();
         write_bundle(&scratch, args, terminal, profile)?;
-        timing::phase("bundle", began);
-        let began = timing::now();
+        observer::phase("bundle", began);
+        let began = observer::now();
         let bundle = Bundle::load(&scratch)?;
-        timing::phase("config.json", began);
+        observer::phase("config.json", began);
         if args.explain {
             let secrets = secrets.iter().map(Secret::file).collect();
             let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };
@@ -195,7 +194,6 @@ impl Within<'_> {
             listen_fds: 0,
             secrets,
             scratch: Some(scratch),
-            narrator: args.narrate.then(|| Narrator::new(narrate::Form::of(args.json))),
             interactive: true,
         };
         perform(global, request, watcher)

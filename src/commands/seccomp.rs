@@ -82,7 +82,7 @@ fn run(global: &Global, workload: Workload, profile: Option<&LinuxSeccomp>, watc
         global,
         launch,
         Mode::Foreground { keep: false },
-        Teller { narrator: None, profile, watcher: Some(watcher) },
+        Teller { narrate: None, profile, watcher: Some(watcher) },
     )
 }
 

@@ -1,5 +1,6 @@
 //! Do: what can be seen of a container that runs, and of the machine.
 
+pub mod denials;
 pub mod facts;
 pub mod inspect;
 pub mod machine;

@@ -1,12 +1,13 @@
 //! Do: what happens to all containers of a --root, as it happens, one line of JSON each.
 //!
 //! Nothing is polled that the kernel announces: containers come and go by inotify(7) on the states, processes end by
-//! pidfd, kills and refusals are changes of cgroup files. Only throttling is looked for, as nobody announces it. The reader
+//! pidfd, kills and refusals are changes of cgroup files, denials lines of a file of the runtime that answers them. Only throttling is looked for, as nobody announces it. The reader
 //! may be slow or gone; the containers do not notice. One that lived shorter than it took us to look has lines without
 //! numbers, and none if its directory was gone again before we woke up.
 //!
 //! A line has `time`, `type` and `id` first ([`line`]); whoever has more to tell of a container tells it in the same form.
 
+use super::denials::Follower;
 use crate::cgroup::Group;
 use crate::error::{Context, Error, Result};
 use crate::state::{Entry, ProcessId, State, Status, Store, now};
@@ -77,6 +78,7 @@ struct Watched {
     pidfd: Option<OwnedFd>,
     kills: Option<Counter>,
     refusals: Option<Counter>,
+    denials: Option<Follower>,
     group: Option<Group>,
     throttled: (u64, u64),
 }
@@ -92,6 +94,7 @@ pub fn all(store: &Store, interval: Duration, out: &mut impl Write) -> Result<()
         let left = tick.saturating_duration_since(Instant::now());
         let changed = monitor.wait(left + Duration::from_millis(1))?;
         monitor.counts();
+        monitor.denials();
         let ticked = Instant::now() >= tick;
         if ticked {
             monitor.throttling();
@@ -134,7 +137,11 @@ impl<'a, W: Write> Monitor<'a, W> {
     }
 
     fn say(&mut self, kind: &str, id: &str, more: Value) {
-        let text = line(kind, id, more) + "\n";
+        self.say_line(&line(kind, id, more));
+    }
+
+    fn say_line(&mut self, line: &str) {
+        let text = format!("{line}\n");
         // In one write: a collector may share the file with others.
         if self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).is_err() {
             self.listened = false;
@@ -166,8 +173,9 @@ impl<'a, W: Write> Monitor<'a, W> {
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(Error::os("events", "inotify", e)),
             };
-            changed = true;
             for event in events {
+                // A file that grows is no container that comes or goes.
+                changed |= !event.mask.contains(AddWatchFlags::IN_MODIFY);
                 if event.mask.contains(AddWatchFlags::IN_DELETE_SELF) {
                     let shown = self.store.path().display().to_string();
                     return Err(Error::new("events", shown, "the directory of the states was removed"));
@@ -184,9 +192,9 @@ impl<'a, W: Write> Monitor<'a, W> {
         }
     }
 
-    /// state.json comes by a rename.
+    /// state.json comes by a rename, and a ledger of denials grows.
     fn watch(&mut self, entry: &Entry) {
-        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONLYDIR;
         if let Ok(watch) = self.inotify.add_watch(&entry.dir, flags) {
             self.watches.insert(watch, entry.id.clone());
         }
@@ -237,6 +245,7 @@ impl<'a, W: Write> Monitor<'a, W> {
             init: state.init,
             kills: counter("memory.events", "oom_kill "),
             refusals: counter("pids.events", "max "),
+            denials: Follower::of(entry, fresh),
             throttled: if fresh { (0, 0) } else { group.as_ref().map(throttled).unwrap_or_default() },
             group,
             pidfd,
@@ -258,7 +267,11 @@ impl<'a, W: Write> Monitor<'a, W> {
 
     /// The container is no more.
     fn forget(&mut self, id: &str) {
-        if let Some(watched) = self.watched.remove(id) {
+        if let Some(mut watched) = self.watched.remove(id) {
+            // The file is gone, and we have it open: its last lines came just before.
+            for line in watched.denials.as_mut().map(Follower::lines).unwrap_or_default() {
+                self.say_line(&line);
+            }
             // Its end comes before its deletion, whichever was noticed first.
             if let Some(pidfd) = watched.pidfd.as_ref() {
                 self.ended(id, watched.init, pidfd);
@@ -290,6 +303,14 @@ impl<'a, W: Write> Monitor<'a, W> {
         }
         for (kind, id, more) in news {
             self.say(kind, &id, more);
+        }
+    }
+
+    fn denials(&mut self) {
+        let news: Vec<String> =
+            self.watched.values_mut().filter_map(|w| w.denials.as_mut()).flat_map(Follower::lines).collect();
+        for line in news {
+            self.say_line(&line);
         }
     }
 
@@ -328,6 +349,7 @@ impl<'a, W: Write> Monitor<'a, W> {
         }
         // What killed it, and how it was slowed before, comes first.
         self.counts();
+        self.denials();
         self.throttling();
         for (id, init, fd) in ended {
             self.ended(&id, init, &fd);

@@ -5,6 +5,7 @@
 //! read for display only, and believed only if the question still stands afterwards (seccomp_unotify(2)). A call that was
 //! judged is answered with its errno and never continued: its maker could change what it points at meanwhile.
 
+use super::denials::Ledger;
 use crate::error::{Context, Result};
 use crate::plan::{Watch, Watched};
 use crate::seccomp::change::{Call, Change, narrowed, permit, strictest};
@@ -80,6 +81,8 @@ pub struct Watcher {
     init: i32,
     listener: Option<OwnedFd>,
     watched: Option<Watched>,
+    /// For who watches from outside.
+    ledger: Option<Ledger>,
     places: BTreeMap<Key, usize>,
     kinds: Vec<Kind>,
     others: u64,
@@ -119,6 +122,7 @@ impl Watcher {
             init: 0,
             listener: None,
             watched: None,
+            ledger: None,
             places: BTreeMap::new(),
             kinds: Vec::new(),
             others: 0,
@@ -130,8 +134,9 @@ impl Watcher {
         }
     }
 
-    /// Takes the listener of a container that is built.
-    pub fn begin(&mut self, listener: OwnedFd, watched: &Watched, id: &str, init: i32) {
+    /// Takes the listener of a container that is built, and where denials are written down.
+    pub fn begin(&mut self, listener: OwnedFd, watched: &Watched, id: &str, init: i32, ledger: Option<Ledger>) {
+        self.ledger = ledger;
         self.listener = Some(listener);
         self.watched = Some(watched.clone());
         self.id = id.to_owned();
@@ -217,6 +222,9 @@ impl Watcher {
         }
         if self.kinds.len() == MOST_KINDS {
             self.others += 1;
+            if let Some(ledger) = &mut self.ledger {
+                ledger.full();
+            }
             return errno;
         }
         let who = Who::of(asked.pid);
@@ -232,6 +240,10 @@ impl Watcher {
             Form::Text => self.text(&kind),
             Form::Json => json!({ "type": "denial", "id": self.id, "data": self.json(&kind) }).to_string() + "\n",
         };
+        if let Some(mut ledger) = self.ledger.take() {
+            ledger.kind(self.json(&kind));
+            self.ledger = Some(ledger);
+        }
         self.places.insert(key, self.kinds.len());
         self.kinds.push(kind);
         self.say(&told);
@@ -308,10 +320,13 @@ impl Watcher {
     /// The end: what was denied, how often, and what seccomp cannot tell. `unseen` are hints for a run that failed.
     pub fn finish(&mut self, status: Option<i32>, unseen: &[String]) {
         self.listener = None;
+        let calls = self.kinds.iter().map(|k| k.count).sum::<u64>() + self.others;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.end(self.kinds.iter().map(|k| k.count), calls, status);
+        }
         if self.job != Watch::Denials || self.out.is_none() {
             return;
         }
-        let calls = self.kinds.iter().map(|k| k.count).sum::<u64>() + self.others;
         let sigsys = status == Some(128 + nix::libc::SIGSYS);
         let told = match self.form {
             Form::Json => {

@@ -58,31 +58,24 @@ fn words(text: &str) -> Vec<String> {
 pub fn v2() -> Host {
     Host {
         kernel: "6.12.9".into(),
-        uid: 0,
-        gid: 0,
         groups: vec![0],
         caps: ALL_CAPS,
         known_caps: ALL_CAPS,
         apparmor: true,
-        confined: None,
         selinux: true,
         landlock: 6,
         resctrl: Some("/sys/fs/resctrl".into()),
         initial_userns: true,
         binary: Binary::File { uid: 0, mode: 0o755 },
         cgroup: Cgroup {
-            disabled: false,
             mount: Some("/sys/fs/cgroup".into()),
             base: "/system.slice".into(),
             controllers: words("cpuset cpu io memory hugetlb pids rdma misc"),
-            lacking: Default::default(),
-            on_v1: vec![],
             writable: true,
-            systemd: None,
+            ..Cgroup::default()
         },
         ids: Ids { block: Some(Range { start: 1_048_576, count: 65_536 }), ..Ids::default() },
-        namespaces: Vec::new(),
-        sources: Vec::new(),
+        ..Host::default()
     }
 }
 

@@ -3,7 +3,8 @@
 use super::common::*;
 use crate::{need_root, probe};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -38,14 +39,24 @@ impl Monitor {
     /// Waits for a line of this type about this container.
     fn next(&mut self, kind: &str, id: &str) -> Value {
         loop {
+            let value = self.any(kind);
+            if value["id"] == id {
+                return value;
+            }
+        }
+    }
+
+    /// The same about whichever container.
+    fn any(&mut self, kind: &str) -> Value {
+        loop {
             match self.lines.recv_timeout(Duration::from_secs(60)) {
                 Ok(value) => {
                     self.seen.push(value.clone());
-                    if value["type"] == kind && value["id"] == id {
+                    if value["type"] == kind {
                         return value;
                     }
                 }
-                Err(e) => panic!("no {kind} of {id}: {e}: {:?}", self.seen),
+                Err(e) => panic!("no {kind}: {e}: {:?}", self.seen),
             }
         }
     }
@@ -131,6 +142,127 @@ fn foreground_runs_are_told_with_their_status() {
         monitor.next("deleted", "box");
     }
     assert_eq!(monitor.kinds("box"), ["created", "exit", "deleted"].repeat(3));
+}
+
+/// A foreground run that tells what is denied, and waits before it begins.
+fn denying(bundle: &Bundle, words: &[&str]) -> Child {
+    let (stdin, err) = (Stdio::piped(), std::fs::File::create(bundle.path().join("told")).unwrap());
+    bundle.command(words).stdin(stdin).stdout(Stdio::null()).stderr(err).spawn().unwrap()
+}
+
+fn begin(run: &mut Child) {
+    run.stdin.take().unwrap().write_all(b"go\n").unwrap();
+}
+
+#[test]
+fn denials_of_a_foreground_run_are_told_and_go_with_it() {
+    need_root!("denials_of_a_foreground_run_are_told_and_go_with_it");
+    let script = "read go; for i in 1 2 3; do unshare -n true; done; unshare -u true; exit 5";
+    for (kind, bundle) in
+        [("root", Bundle::shell(script)), ("an ordinary user", probe::by_single_user(Bundle::shell(script), &[]))]
+    {
+        bundle.write();
+        let mut monitor = Monitor::of(&bundle);
+        let mut run = denying(&bundle, &["run", "--denials=json", "--bundle", ".", "box"]);
+        monitor.next("created", "box");
+        let ledger = bundle.root().join("box/denials");
+        assert_eq!(std::fs::metadata(&ledger).unwrap().mode() & 0o7777, 0o600, "{kind}");
+        begin(&mut run);
+        // Each kind once, and as the run itself tells it.
+        let kinds = [monitor.next("denial", "box"), monitor.next("denial", "box")];
+        monitor.next("deleted", "box");
+        assert_eq!(run.wait().unwrap().code(), Some(5), "{kind}");
+        let own = std::fs::read_to_string(bundle.path().join("told")).unwrap();
+        let own: Vec<Value> =
+            own.lines().filter(|l| l.starts_with('{')).map(|l| serde_json::from_str(l).unwrap()).collect();
+        for (seen, told) in kinds.iter().zip(&own) {
+            for (key, value) in told["data"].as_object().unwrap() {
+                assert_eq!(&seen[key], value, "{kind}: {key}");
+            }
+        }
+        assert_eq!(kinds[0]["call"], "unshare(CLONE_NEWNET)", "{kind}");
+        let mut order = monitor.kinds("box");
+        let end = order.iter().position(|k| *k == "denials").expect("an end");
+        // The status is the kernel's to tell, the count the runtime's, and either may be first.
+        order.remove(end);
+        assert_eq!(order, ["created", "denial", "denial", "exit", "deleted"], "{kind}");
+        let end = monitor.seen.iter().find(|v| v["type"] == "denials").unwrap();
+        assert_eq!(
+            (&end["calls"], &end["untold"], &end["status"], &end["kinds"][0]["count"], &end["kinds"][1]["count"]),
+            (&json!(4), &json!(0), &json!(5), &json!(3), &json!(1)),
+            "{kind}: {end}"
+        );
+        assert!(!ledger.exists());
+        // Who does not ask for it leaves no file, and says nothing of it.
+        let mut run = denying(&bundle, &["run", "--bundle", ".", "quiet"]);
+        monitor.next("created", "quiet");
+        assert!(!bundle.root().join("quiet/denials").exists(), "{kind}");
+        begin(&mut run);
+        monitor.next("deleted", "quiet");
+        assert_eq!(run.wait().unwrap().code(), Some(5), "{kind}");
+        assert_eq!(monitor.kinds("quiet"), ["created", "exit", "deleted"], "{kind}");
+    }
+}
+
+#[test]
+fn denials_without_end_are_cut_and_the_rest_is_counted() {
+    need_root!("denials_without_end_are_cut_and_the_rest_is_counted");
+    let bundle = Bundle::silent(&["true"]);
+    let mut monitor = Monitor::of(&bundle);
+    let script = "import ctypes, sys\nsys.stdin.readline()\nc = ctypes.CDLL(None)\n\
+                  for i in range(500): c.syscall(41, 100 + i, 1, 0)";
+    let words = ["sandbox", "--denials", "--", "python3", "-c", script];
+    let mut run = denying(&bundle, &words);
+    let created = monitor.any("created");
+    let id = created["id"].as_str().unwrap().to_owned();
+    begin(&mut run);
+    let cut = monitor.next("denialsUntold", &id);
+    monitor.next("deleted", &id);
+    assert!(run.wait().unwrap().success());
+    let kinds = monitor.kinds(&id).iter().filter(|k| **k == "denial").count();
+    assert_eq!((kinds, cut["kinds"].as_u64()), (256, Some(256)), "{cut}");
+    let end = monitor.seen.iter().find(|v| v["type"] == "denials").unwrap();
+    let (calls, untold) = (end["calls"].as_u64().unwrap(), end["untold"].as_u64().unwrap());
+    assert!(calls >= 500 && untold >= 500 - 256 && end["kinds"].as_array().unwrap().len() == 256, "{end}");
+    assert_eq!(
+        bundle
+            .root()
+            .read_dir()
+            .unwrap()
+            .filter(|e| !e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'))
+            .count(),
+        0
+    );
+}
+
+/// As runc's callers read it: what is told lies in `data`.
+#[test]
+fn a_single_containers_denials_are_told_to_their_end() {
+    need_root!("a_single_containers_denials_are_told_to_their_end");
+    let bundle = Bundle::shell("read go; unshare -n true; unshare -n true; sleep 1000");
+    bundle.write();
+    let mut run = denying(&bundle, &["run", "--denials", "--bundle", ".", "box"]);
+    wait_for("the container", || {
+        bundle.verb(&["state", "box"]).status.success() && bundle.state()["status"] == "running"
+    });
+    let mut child = bundle.command(&["events", "--interval", "50ms", "box"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(&l.unwrap()).unwrap());
+    // It looks on.
+    assert_eq!(lines.next().unwrap()["type"], "stats");
+    begin(&mut run);
+    let told = lines.find(|l| l["type"] != "stats").unwrap();
+    assert_eq!((&told["type"], &told["id"]), (&json!("denial"), &json!("box")));
+    assert_eq!((&told["data"]["call"], &told["data"]["errno"]), (&json!("unshare(CLONE_NEWNET)"), &json!("EPERM")));
+    ok(&bundle.verb(&["kill", "box", "KILL"]));
+    let end = lines.find(|l| l["type"] != "stats").unwrap();
+    let kinds = &end["data"]["kinds"];
+    assert_eq!((&end["type"], &kinds[0]["call"]), (&json!("denials"), &told["data"]["call"]), "{end}");
+    assert_eq!((&end["data"]["status"], kinds.as_array().unwrap().len()), (&json!(137), 1), "{end}");
+    assert!(kinds[0]["count"].as_u64().unwrap() >= 1, "{end}");
+    assert!(lines.all(|l| l["type"] == "stats") && child.wait().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(137));
 }
 
 #[test]
