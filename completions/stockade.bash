@@ -348,7 +348,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__create)
-            opts="-b -f -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --timing --help"
+            opts="-b -f -h --bundle --config --pid-file --console-socket --pidfd-socket --no-new-keyring --no-pivot --secret --preserve-fds --timing --narrate --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -110,6 +110,8 @@ complete -c stockade -n "__fish_stockade_using_subcommand create" -l timing -d '
 json\t'One JSON object'"
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c stockade -n "__fish_stockade_using_subcommand create" -l no-pivot -d 'chroot instead of pivot_root, where the policy allows a root that can be left'
+complete -c stockade -n "__fish_stockade_using_subcommand create" -l narrate -d 'Tell on stderr each step as it happens: why, how long it took, and what changed in /proc'
+complete -c stockade -n "__fish_stockade_using_subcommand create" -l json -d 'With --narrate: a JSON object a step'
 complete -c stockade -n "__fish_stockade_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c stockade -n "__fish_stockade_using_subcommand start" -s h -l help -d 'Print help'
 complete -c stockade -n "__fish_stockade_using_subcommand exec" -s p -l process -d 'Read the specification\'s process as JSON from this file; other flags about the process are not used then' -r -F

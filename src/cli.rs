@@ -250,6 +250,7 @@ pub struct Denials {
     /// Tell on stderr each system call that seccomp denies, once a kind, and at the end how many: who made it, which rule
     /// denied it, and the least change that would allow it
     ///
+    /// What the kernel itself refuses for want of a capability (setgroups, a raw socket, mount and the like) is told, too.
     /// The workload gets the errno that it gets without; kills stay kills. Only for a foreground run: it is stockade that
     /// answers, and if it dies each of these calls fails with ENOSYS, so what was denied stays denied. A workload cannot
     /// have a seccomp listener of its own meanwhile (EBUSY), and a config with SCMP_ACT_NOTIFY is refused. Form: text or

@@ -272,6 +272,97 @@ fn the_gate_passes_a_filter_that_denies_read() {
     assert_eq!((&read["process"]["comm"], &read["process"]["pid"]), (&json!("cat"), &json!(1)), "{end}");
 }
 
+/// What no profile denies and the kernel refuses for want of a capability: told, and answered by the kernel alone.
+const LACKING: &str = r#"
+import os, socket
+def attempt(name, what, *args):
+    try: what(*args); print(name, "done", flush=True)
+    except OSError as e: print(name, e.errno, flush=True)
+attempt("setgroups", os.setgroups, [])
+attempt("setuid", os.setuid, 1)
+attempt("setgid", os.setresgid, -1, 7, -1)
+attempt("ping", socket.socket, socket.AF_INET, socket.SOCK_RAW, 1)
+attempt("own", os.setuid, 0)
+attempt("own gid", os.setresgid, 0, -1, 0)
+attempt("far", os.setuid, 99999)
+attempt("tcp", socket.socket, socket.AF_INET, socket.SOCK_STREAM)
+"#;
+
+#[test]
+fn a_capability_that_is_missed_is_told_and_the_kernel_answers() {
+    for caller in Caller::all("a_capability_that_is_missed_is_told_and_the_kernel_answers") {
+        let plain = ok(&caller.stockade(&["sandbox", "--", "python3", "-c", LACKING]));
+        let out = caller.stockade(&["sandbox", "--denials=json", "--", "python3", "-c", LACKING]);
+        assert_eq!(ok(&out), plain, "as {}", caller.uid);
+        // With a single id 1 is no id at all: EINVAL, and no capability would help.
+        let single = plain.contains("setuid 22\n");
+        assert!(plain.contains("setgroups 1\n") && plain.contains("ping 1\n") && plain.contains("far 22\n"), "{plain}");
+        assert!(
+            plain.contains("own done\n") && plain.contains("own gid done\n") && plain.contains("tcp done\n"),
+            "{plain}"
+        );
+        let (told, _) = lines(&text(&out.stderr));
+        let got: Vec<(&str, &str)> = told
+            .iter()
+            .map(|t| &t["data"])
+            .filter(|d| d["rule"] == "capability")
+            .map(|d| {
+                assert_eq!(
+                    (&d["errno"], &d["profile"], &d["count"]),
+                    (&json!("EPERM"), &Value::Null, &json!(1)),
+                    "{d}"
+                );
+                (d["call"].as_str().unwrap(), d["allow"][0]["capability"].as_str().unwrap())
+            })
+            .collect();
+        let all = [
+            ("setgroups(0)", "CAP_SETGID"),
+            ("setuid(1)", "CAP_SETUID"),
+            ("setresgid(-1, 7, -1)", "CAP_SETGID"),
+            ("socket(AF_INET, SOCK_RAW|SOCK_CLOEXEC, 1)", "CAP_NET_RAW"),
+        ];
+        let expected: Vec<_> =
+            all.into_iter().filter(|(c, _)| !single || !c.contains("set") || c.contains("groups")).collect();
+        assert_eq!(got, expected, "as {}", caller.uid);
+        assert_eq!(single, caller.uid == caller::SINGLE, "{plain}");
+    }
+}
+
+#[test]
+fn with_the_capability_nothing_is_told_and_the_call_is_made() {
+    need_root!("with_the_capability_nothing_is_told_and_the_call_is_made");
+    let script = "chroot / true && echo changed; hostname other 2>/dev/null && echo named; exit 3";
+    for (caps, expect, missed) in [
+        (&[][..], "", &["CAP_SYS_CHROOT", "CAP_SYS_ADMIN"][..]),
+        (&["CAP_SYS_CHROOT"], "changed\n", &["CAP_SYS_ADMIN"]),
+        (&["CAP_SYS_CHROOT", "CAP_SYS_ADMIN"], "changed\nnamed\n", &[]),
+    ] {
+        let mut bundle = Bundle::usual(&["sh", "-c", script]).policy("oci");
+        bundle.config["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }]
+        });
+        let plain = bundle.run();
+        let out = bundle.verb(&["run", "--denials", "--bundle", ".", "box"]);
+        assert_eq!((text(&plain.stdout).as_str(), plain.status.code()), (expect, Some(3)));
+        assert_eq!((text(&out.stdout).as_str(), out.status.code()), (expect, Some(3)));
+        let err = text(&out.stderr);
+        assert_eq!(err.matches("stockade: denied: ").count(), missed.len(), "{err}");
+        for cap in missed {
+            assert!(
+                err.contains(&format!("by     the kernel, after every profile: it needs {cap}, which it has not\n")),
+                "{err}"
+            );
+            assert!(
+                err.contains(&format!("allow  in process.capabilities: {cap}, as far as the policy gives it\n")),
+                "{err}"
+            );
+        }
+        assert!(missed.len() != 2 || err.contains("stockade: denials: 2 calls of 2 kinds\n"), "{err}");
+    }
+}
+
 /// A hook of the host that waits for the workload, which waits for us to answer a call: both go on.
 #[test]
 fn a_poststart_hook_may_wait_for_what_is_denied() {

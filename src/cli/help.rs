@@ -59,9 +59,9 @@ mod tests {
         let said = folded(&help);
         let lines: Vec<&str> = said.lines().collect();
         let count = |line: &str| line.matches("word").count();
-        assert_eq!((lines[1].len(), count(lines[1]), count(lines[2])), (20 + 59, 12, 8));
+        assert_eq!((lines[1].len(), count(lines[1]), count(lines[2])), (76, 11, 9));
         assert!(
-            lines[2].starts_with(&format!("{}word", " ".repeat(20))) && lines[2].ends_with("[default: .]"),
+            lines[2].starts_with(&format!("{}word", " ".repeat(22))) && lines[2].ends_with("[default: .]"),
             "{said}"
         );
         assert!(lines[4].starts_with("          word") && !lines[4].starts_with("           "), "{said}");

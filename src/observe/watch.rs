@@ -3,12 +3,14 @@
 //! Runs inside the loop of a foreground run, and nothing here may block: the workload's call waits for us. What the
 //! profiles say of a call is asked of them again, by the registers that the kernel copied; text that pointers lead to is
 //! read for display only, and believed only if the question still stands afterwards (seccomp_unotify(2)). A call that was
-//! judged is answered with its errno and never continued: its maker could change what it points at meanwhile.
+//! judged is answered with its errno and never continued: its maker could change what it points at meanwhile. One that the
+//! profiles let through is only looked at, and always goes on to the kernel's own judgement ([`lack`]).
 
 use super::denials::Ledger;
 use crate::error::{Context, Result};
 use crate::plan::{Watch, Watched};
 use crate::seccomp::change::{Call, Change, narrowed, permit, strictest};
+use crate::seccomp::lack::{self, Holder};
 use crate::seccomp::{By, Verdict, decode};
 use crate::sys::{self, Asked};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -56,6 +58,8 @@ pub struct Kind {
     pub who: Option<Who>,
     /// What would let it through, by profile.
     pub changes: Vec<(String, Change)>,
+    /// No profile denied it but the kernel, for want of this capability.
+    pub lacks: Option<&'static str>,
     /// How many.
     pub count: u64,
 }
@@ -185,7 +189,7 @@ impl Watcher {
             // ends the talk, so while it goes on nothing of the workload has run in this process; and as that waits for us
             // in this very call, it stays so.
             _ if asked.pid == self.init && call.name() == Some("read") && goes_on(talk) => None,
-            Watch::Denials | Watch::No => Some(self.deny(listener, asked, &call)),
+            Watch::Denials | Watch::No => self.deny(listener, asked, &call),
         }
     }
 
@@ -207,25 +211,36 @@ impl Watcher {
         None
     }
 
-    fn deny(&mut self, listener: &OwnedFd, asked: &Asked, call: &Call) -> u16 {
-        let Some(watched) = &self.watched else { return nix::libc::EPERM as u16 };
-        let judged = strictest(&watched.profiles, call);
-        let (profile, by, errno) = match judged {
+    /// The errno of a call that a profile denies; none: it goes on.
+    fn deny(&mut self, listener: &OwnedFd, asked: &Asked, call: &Call) -> Option<u16> {
+        const NO: u16 = nix::libc::EPERM as u16;
+        let Some(watched) = &self.watched else { return Some(NO) };
+        let mut lacks = None;
+        let (profile, by, errno) = match strictest(&watched.profiles, call) {
             Some(((name, _), Verdict::Errno(errno), by)) => (name.clone(), by, errno),
+            Some((_, verdict, by)) if verdict.permits() && lack::may(call) => {
+                lacks = lack::lacks(call, &holder(asked.pid).unwrap_or(ALL_MAY));
+                // None of ours: what happens is the kernel's answer.
+                if lacks.is_none() || !sys::seccomp_still_asks(listener.as_fd(), asked.id) {
+                    return None;
+                }
+                (String::new(), by, NO)
+            }
             // The filter asks about nothing else; if it did, the answer is no.
-            _ => (String::new(), By::Default, nix::libc::EPERM as u16),
+            _ => (String::new(), By::Default, NO),
         };
+        let answer = if lacks.is_none() { Some(errno) } else { None };
         let key = (call.arch, call.nr, telling(call), errno);
         if let Some(&place) = self.places.get(&key) {
             self.kinds[place].count += 1;
-            return errno;
+            return answer;
         }
         if self.kinds.len() == MOST_KINDS {
             self.others += 1;
             if let Some(ledger) = &mut self.ledger {
                 ledger.full();
             }
-            return errno;
+            return answer;
         }
         let who = Who::of(asked.pid);
         let name = call.name().map_or_else(|| format!("system call {}", call.nr), str::to_owned);
@@ -235,7 +250,7 @@ impl Watcher {
         let said = if stands { said } else { decode::call(&name, call.args, |_| None) };
         let changes = watched.profiles.iter().filter_map(|(n, p)| Some((n.clone(), permit(p, call)?))).collect();
         let who = who.filter(|_| stands);
-        let kind = Kind { name, call: said, raw: *call, errno, profile, by, who, changes, count: 1 };
+        let kind = Kind { name, call: said, raw: *call, errno, profile, by, who, changes, lacks, count: 1 };
         let told = match self.form {
             Form::Text => self.text(&kind),
             Form::Json => json!({ "type": "denial", "id": self.id, "data": self.json(&kind) }).to_string() + "\n",
@@ -247,7 +262,7 @@ impl Watcher {
         self.places.insert(key, self.kinds.len());
         self.kinds.push(kind);
         self.say(&told);
-        errno
+        answer
     }
 
     fn text(&self, kind: &Kind) -> String {
@@ -256,7 +271,10 @@ impl Watcher {
             None => "gone already".to_owned(),
         };
         let mut text = format!("stockade: denied: {} -> {}\n", kind.call, decode::errno(kind.errno));
-        text += &format!("    by     {}\n", rule(&kind.profile, kind.by));
+        text += &match kind.lacks {
+            Some(cap) => format!("    by     the kernel, after every profile: it needs {cap}, which it has not\n"),
+            None => format!("    by     {}\n", rule(&kind.profile, kind.by)),
+        };
         text += &format!("    from   {who}\n");
         for line in self.remedy(kind) {
             text += &format!("    allow  {line}\n");
@@ -266,6 +284,9 @@ impl Watcher {
 
     /// What would let a kind through, a line each.
     fn remedy(&self, kind: &Kind) -> Vec<String> {
+        if let Some(cap) = kind.lacks {
+            return vec![format!("in process.capabilities: {cap}, as far as the policy gives it")];
+        }
         kind.changes.iter().map(|(profile, change)| format!("in {profile}: {}", change.words())).collect()
     }
 
@@ -309,10 +330,10 @@ impl Watcher {
             "call": kind.call,
             "args": kind.raw.args.map(|a| format!("{a:#x}")),
             "errno": decode::errno(kind.errno),
-            "profile": kind.profile,
-            "rule": place(kind.by),
+            "profile": if kind.lacks.is_some() { Value::Null } else { json!(kind.profile) },
+            "rule": if kind.lacks.is_some() { "capability".to_owned() } else { place(kind.by) },
             "process": kind.who.as_ref().map(|w| json!({ "hostPid": w.host, "pid": w.inside, "comm": w.comm })),
-            "allow": changes,
+            "allow": if let Some(cap) = kind.lacks { json!([{ "capability": cap }]) } else { json!(changes) },
             "count": kind.count,
         })
     }
@@ -417,6 +438,30 @@ fn place(by: By) -> String {
 fn telling(call: &Call) -> Vec<u64> {
     let conditions = narrowed(call.name().unwrap_or_default(), call.args);
     conditions.iter().map(|c| c.value_two().unwrap_or(c.value())).collect()
+}
+
+/// Nothing is missed by one who could not be looked at.
+const ALL_MAY: Holder = Holder { caps: u64::MAX, uids: NO_IDS, gids: NO_IDS };
+const NO_IDS: lack::Ids = lack::Ids { now: [0; 3], mapped: Vec::new() };
+
+/// The credentials of a thread, with ids as it sees them.
+fn holder(thread: i32) -> Option<Holder> {
+    let read = |file: &str| crate::host::read_small(format!("/proc/{thread}/{file}"), 64 << 10).ok();
+    let status = read("status")?;
+    let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name));
+    let ids = |name: &str, map: &str| {
+        // First id inside, first id here, how many: user_namespaces(7).
+        let map: Vec<[u32; 3]> = read(map)?
+            .lines()
+            .filter_map(|l| l.split_whitespace().map(|n| n.parse().ok()).collect::<Option<Vec<u32>>>()?.try_into().ok())
+            .collect();
+        let inside = |id: u32| map.iter().find_map(|m| Some(m[0] + id.checked_sub(m[1]).filter(|n| *n < m[2])?));
+        let here: Vec<u32> = field(name)?.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let now = [inside(*here.first()?)?, inside(*here.get(1)?)?, inside(*here.get(2)?)?];
+        Some(lack::Ids { now, mapped: map.iter().map(|m| (m[0], m[2])).collect() })
+    };
+    let caps = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
+    Some(Holder { caps, uids: ids("Uid:", "uid_map")?, gids: ids("Gid:", "gid_map")? })
 }
 
 impl Who {

@@ -37,6 +37,14 @@ pub fn merge(draft: &Draft, filters: Vec<Filter>) -> Result<Vec<Filter>> {
                     "has SCMP_ACT_NOTIFY: an agent of its own is asked, and the kernel gives a process one listener";
                 return Err(Error::new("--denials", "linux.seccomp", why).hint("run it without --denials"));
             }
+            // What none of them denies, and the kernel may for want of a capability, is asked about to be told, and goes on.
+            let asks =
+                profiles.split_last().filter(|_| profiles.iter().all(|(_, p)| seccomp::lack::asking(p).is_some()));
+            let asks = asks.and_then(|((_, last), _)| seccomp::lack::asking(last));
+            let stack: Vec<&LinuxSeccomp> = match (&asks, stack.split_last()) {
+                (Some(last), Some((_, others))) => others.iter().copied().chain([last]).collect(),
+                _ => stack,
+            };
             let program = seccomp::compile_asking(&stack).map_err(|e| Error { step: "--denials".into(), ..e })?;
             let names: Vec<_> = profiles.iter().map(|(name, _)| name.as_str()).collect();
             ("--denials", profiles.clone(), names.join(" and "), program)

@@ -26,6 +26,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whether it is made in the native numbering.
+    pub fn is_native(&self) -> bool {
+        use syscalls::{Abi, X32_BIT};
+        self.arch == Abi::NATIVE.audit() && (Abi::NATIVE != Abi::X86_64 || self.nr & X32_BIT == 0)
+    }
+
     /// Its name; none: nobody knows this number.
     pub fn name(&self) -> Option<&'static str> {
         use syscalls::{Abi, X32_BIT};

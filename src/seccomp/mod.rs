@@ -11,6 +11,7 @@ pub mod decode;
 #[cfg(test)]
 mod emulate;
 pub mod explain;
+pub mod lack;
 pub mod outcomes;
 pub mod syscalls;
 #[cfg(test)]

@@ -451,7 +451,10 @@ pub fn check(config: &Value, policy: &Policy, host: &Host, plan: &Plan) {
     // Maps: written once for a new user namespace, before go, never onto root of the host.
     let new: Vec<&str> =
         steps[places[1]]["namespaces"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
-    assert!(new.contains(&"mount"), "no mount namespace");
+    // Or one that somebody else made, where the policy lets a bundle name it.
+    let joined =
+        find("join").is_some_and(|at| steps[at]["namespaces"].as_array().unwrap().iter().any(|j| j["ns"] == "mount"));
+    assert!(new.contains(&"mount") || (joined && policy.namespaces.joined == Above::Allow), "no mount namespace");
     assert_eq!(find("mapIds").is_some(), new.contains(&"user"));
     if let Some(map) = find("mapIds") {
         assert!(places[1] < map && map < places[3], "maps between clone and go");
