@@ -174,7 +174,7 @@ fn hooks_a_late_filter_and_a_detached_run_are_told_too() {
 #[test]
 fn times_tale_and_denials_go_together() {
     need_root!("times_tale_and_denials_go_together");
-    let bundle = Bundle::shell("unshare -n true; exit 7");
+    let mut bundle = Bundle::shell("unshare -n true; exit 7");
     bundle.write();
     let words = [
         "run",
@@ -188,7 +188,15 @@ fn times_tale_and_denials_go_together() {
         ".",
         "box",
     ];
-    for _ in 0..5 {
+    for traced in [false, true] {
+        if traced {
+            // The child's last words come while its listener is waited for, and not before.
+            if Command::new("strace").arg("--version").output().is_err() {
+                return skip("times_tale_and_denials_go_together, slowly", "strace is missing");
+            }
+            let strace = ["strace", "-f", "-qq", "-e", "trace=sendmsg,pidfd_getfd", "-o", "/dev/null"];
+            bundle.runner = strace.map(str::to_owned).to_vec();
+        }
         let out = bundle.verb(&words);
         assert_eq!(out.status.code(), Some(7), "{}", text(&out.stderr));
         let err = text(&out.stderr);

@@ -2,6 +2,8 @@
 
 use super::common::*;
 use crate::{need_root, probe};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -31,8 +33,14 @@ impl Monitor {
                 }
             }
         });
-        // It watches once the directory is there.
-        wait_for("the directory of the states", || bundle.root().exists());
+        // It watches, and has seen who is there already, once it waits: whoever comes then is new.
+        let pid = child.id().cast_signed();
+        let watches = || {
+            let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+            let text = |e: std::fs::DirEntry| std::fs::read_to_string(e.path()).unwrap_or_default();
+            open.map(text).any(|t| t.contains("inotify wd:"))
+        };
+        wait_for("the monitor", || watches() && proc_status(pid, "State").is_some_and(|s| s.starts_with('S')));
         Monitor { child, lines, seen: Vec::new() }
     }
 
@@ -246,22 +254,32 @@ fn a_single_containers_denials_are_told_to_their_end() {
         bundle.verb(&["state", "box"]).status.success() && bundle.state()["status"] == "running"
     });
     let mut child = bundle.command(&["events", "--interval", "50ms", "box"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(|l| serde_json::from_str::<Value>(&l.unwrap()).unwrap());
+    let stdout = child.stdout.take().unwrap();
+    let (send, lines) = channel::<Value>();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = send.send(serde_json::from_str(&line).unwrap());
+        }
+    });
+    let news = || lines.iter().find(|l| l["type"] != "stats");
     // It looks on.
-    assert_eq!(lines.next().unwrap()["type"], "stats");
+    assert_eq!(lines.recv().unwrap()["type"], "stats");
     begin(&mut run);
-    let told = lines.find(|l| l["type"] != "stats").unwrap();
+    let told = news().unwrap();
     assert_eq!((&told["type"], &told["id"]), (&json!("denial"), &json!("box")));
     assert_eq!((&told["data"]["call"], &told["data"]["errno"]), (&json!("unshare(CLONE_NEWNET)"), &json!("EPERM")));
+    // The count is the runtime's to write, and waited for, however late it hears of the end.
+    let supervisor = Pid::from_raw(run.id().cast_signed());
+    kill(supervisor, Signal::SIGSTOP).unwrap();
     ok(&bundle.verb(&["kill", "box", "KILL"]));
-    let end = lines.find(|l| l["type"] != "stats").unwrap();
+    while lines.recv_timeout(Duration::from_secs(1)).is_ok() {}
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    let end = news().expect("an end");
     let kinds = &end["data"]["kinds"];
     assert_eq!((&end["type"], &kinds[0]["call"]), (&json!("denials"), &told["data"]["call"]), "{end}");
     assert_eq!((&end["data"]["status"], kinds.as_array().unwrap().len()), (&json!(137), 1), "{end}");
     assert!(kinds[0]["count"].as_u64().unwrap() >= 1, "{end}");
-    assert!(lines.all(|l| l["type"] == "stats") && child.wait().unwrap().success());
+    assert!(news().is_none() && child.wait().unwrap().success());
     assert_eq!(run.wait().unwrap().code(), Some(137));
 }
 
