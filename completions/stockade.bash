@@ -1274,7 +1274,7 @@ _stockade() {
             return 0
             ;;
         stockade__subcmd__sandbox)
-            opts="-e -h --timing --memory --cpus --pids --ro --rw --env --secret --workdir --denials --denials-to --no-jit --hostname --emit-bundle --explain --narrate --json --help"
+            opts="-e -h --timing --memory --cpus --pids --ro --rw --env --secret --workdir --denials --denials-to --no-jit --net --publish --hostname --emit-bundle --explain --narrate --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1325,6 +1325,14 @@ _stockade() {
                     return 0
                     ;;
                 --denials-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --net)
+                    COMPREPLY=($(compgen -W "none pasta" -- "${cur}"))
+                    return 0
+                    ;;
+                --publish)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

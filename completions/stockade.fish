@@ -290,6 +290,9 @@ complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l workdir -d
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l denials -d 'Tell on stderr each system call that seccomp denies, once a kind, and at the end how many: who made it, which rule denied it, and the least change that would allow it' -r -f -a "text\t'For people'
 json\t'A JSON object a line, as `events` writes them'"
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l denials-to -d 'Tell it to this file instead' -r -F
+complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l net -d 'The network: none, or out through pasta(1) of the package passt, with names looked up by the host\'s resolver, and nothing of the host\'s loopback within reach' -r -f -a "none\t'lo'
+pasta\t'Outbound, in user space'"
+complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l publish -d 'With --net pasta: let a port of the host\'s loopback lead to a port of the sandbox, where the server must listen on 0.0.0.0, and of udp on the same number; may be given more than once' -r
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l hostname -d 'The host name inside' -r
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l emit-bundle -d 'Write the bundle to this directory, with the policy that lets it name the host\'s paths, and run nothing' -r -F
 complete -c stockade -n "__fish_stockade_using_subcommand sandbox" -l no-jit -d 'No memory both written and executed: whatever compiles while it runs (node, java) fails then; needs Linux 6.3'

@@ -800,13 +800,22 @@ pub struct TestCall {
     pub args: Vec<String>,
 }
 
+/// What network a sandbox has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Net {
+    /// lo
+    None,
+    /// Outbound, in user space
+    Pasta,
+}
+
 /// Run a command of this host in a throwaway hardened container, without an image
 ///
 /// The command sees the host's programs and libraries read-only, a private /tmp, /dev and /proc, an empty home, no
-/// network but lo, and nothing else. The policy is strict unless --policy names another.
+/// network but lo unless --net asks for one, and nothing else. The policy is strict unless --policy names another.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --denials -- python3 job.py\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
+    after_help = "Examples:\n  stockade sandbox -- sh\n  stockade sandbox --denials -- python3 job.py\n  stockade sandbox --rw . --workdir \"$PWD\" -- make test\n  stockade sandbox --net pasta --publish 8080:8000 -- python3 -m http.server\n  stockade sandbox --emit-bundle ./box -- python3 -c 'print(1)'\n  stockade sandbox --narrate -- true"
 )]
 pub struct Sandbox {
     /// How long it takes
@@ -843,6 +852,14 @@ pub struct Sandbox {
     /// No memory both written and executed: whatever compiles while it runs (node, java) fails then; needs Linux 6.3
     #[arg(long)]
     pub no_jit: bool,
+    /// The network: none, or out through pasta(1) of the package passt, with names looked up by the host's resolver, and
+    /// nothing of the host's loopback within reach
+    #[arg(long, value_name = "KIND", default_value = "none")]
+    pub net: Net,
+    /// With --net pasta: let a port of the host's loopback lead to a port of the sandbox, where the server must listen on
+    /// 0.0.0.0, and of udp on the same number; may be given more than once
+    #[arg(long, value_name = "[127.0.0.1:]HOSTPORT:PORT[/tcp|udp]", conflicts_with = "emit_bundle")]
+    pub publish: Vec<String>,
     /// The host name inside
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     pub hostname: String,

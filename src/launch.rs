@@ -5,7 +5,7 @@
 //! Record, CloneSource, MakeCgroup, Limits,
 //! DeviceProgram, Join
 //! Clone  ------------------------------------------> DieWithParent, AwaitGo
-//! MapIds, OomScoreAdj, Idmap, Hooks
+//! MapIds, OomScoreAdj, Idmap, Network, Hooks
 //! Go     ------------------------------------------> mounts, pivot, names, limits, credentials
 //! (console to its socket) <------------------------- Console
 //! (state.json, pid file)  <------------------------- Ready
@@ -17,6 +17,7 @@
 //! that was made is unmade here; if we are killed, the child dies with us and `delete --force` does it from the record.
 
 pub mod netdev;
+pub mod pasta;
 pub mod process;
 pub mod rdt;
 
@@ -88,6 +89,8 @@ pub struct Built {
     pub intent: Option<Intent>,
     /// The host's network devices in it, to be given back if it comes to nothing.
     pub net_devices: Option<netdev::Moved>,
+    /// Its network in user space, which ends with this value.
+    pub network: Option<pasta::Running>,
 }
 
 /// Does the plan up to `Ready`. On failure the child is gone; what a launch made before goes with its record, which the
@@ -186,8 +189,8 @@ impl Ground {
 
     /// What was made of all this: a process that runs there.
     pub fn into_built(self, pid: i32, pidfd: OwnedFd, channel: Channel, console: Option<OwnedFd>) -> Built {
-        let Parent { net_devices, findings, intent, .. } = self.0;
-        Built { pid, pidfd, channel, console, net_devices, findings, intent }
+        let Parent { net_devices, network, findings, intent, .. } = self.0;
+        Built { pid, pidfd, channel, console, net_devices, network, findings, intent }
     }
 }
 
@@ -224,6 +227,7 @@ struct Parent {
     cgroup: Option<Group>,
     joins: Vec<(Joined, OwnedFd)>,
     net_devices: Option<netdev::Moved>,
+    network: Option<pasta::Running>,
     findings: Vec<Finding>,
     intent: Option<Intent>,
     console: Option<OwnedFd>,
@@ -274,6 +278,7 @@ impl Parent {
                 findings: std::mem::take(&mut self.findings),
                 intent: self.intent.take(),
                 net_devices: self.net_devices.take(),
+                network: self.network.take(),
             }),
             Err(e) => {
                 end(&child);
@@ -387,6 +392,13 @@ impl Parent {
             Step::NetDevices { devices } => {
                 let moved = self.net_devices.insert(netdev::Moved::between(child.pid)?);
                 devices.iter().try_for_each(|(name, inside)| moved.take(name, inside))
+            }
+            Step::Network { program, args, publish } => {
+                // The child has its own; the keeper is a copy of us that lives as long as the container.
+                setting.secrets.clear();
+                let running = pasta::start(program, args, publish, child.pid, setting.signals)?;
+                self.network = Some(running);
+                Ok(())
             }
             Step::Hooks { moment, hooks: list } => {
                 if !std::mem::replace(&mut self.built, true) {

@@ -62,6 +62,8 @@ pub struct Request {
     pub listen_fds: u32,
     /// Secrets for the container.
     pub secrets: Vec<Secret>,
+    /// A network in user space.
+    pub network: Option<plan::network::Pasta>,
     /// A bundle to be removed with the container.
     pub scratch: Option<PathBuf>,
     /// A person's command: a signal that PID 1 would ignore ends it all the same.
@@ -131,6 +133,7 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
         preserve_fds: args.preserve_fds,
         listen_fds: listen_fds(),
         secrets,
+        network: None,
         scratch: None,
         interactive: false,
     };
@@ -219,6 +222,9 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
                 let status = outcome.as_ref().ok().copied();
                 let failed = status.is_some_and(|s| s != 0);
                 w.finish(status, &if failed { plan::watch::unseen(&plan) } else { Vec::new() });
+            }
+            if built.network.as_ref().is_some_and(launch::pasta::Running::has_ended) {
+                crate::log::warning("pasta ended before the command did, which had no network from then on");
             }
             if outcome.is_err() {
                 end(&built);
@@ -315,6 +321,7 @@ fn prepare(
         listen_fds: request.listen_fds,
         secrets: secrets.iter().map(Secret::file).collect(),
         watch,
+        network: request.network.clone(),
         cgroup_parent: store.cgroup_parent(),
     };
     let began = observer::now();

@@ -7,12 +7,13 @@ use super::launch::{Mode, Request, perform};
 use super::show;
 use super::spec;
 use crate::bundle::Bundle;
-use crate::cli::{Denials, Global, Sandbox};
+use crate::cli::{Denials, Global, Net, Sandbox};
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{Host, find_program};
 use crate::observe::watch::Watcher;
 use crate::plan::Options;
 use crate::plan::mounts::normal;
+use crate::plan::network::{self, Pasta, Publish};
 use crate::policy::{Above, Policy, Want, parse_cpus, parse_size};
 use crate::secrets::{self, Secret};
 use crate::state::{self, Entry, Intent, ProcessId, Store};
@@ -71,6 +72,8 @@ pub fn plain() -> Sandbox {
         workdir: None,
         denials: Denials::default(),
         no_jit: false,
+        net: Net::None,
+        publish: Vec::new(),
         hostname: "sandbox".to_owned(),
         emit_bundle: None,
         explain: false,
@@ -96,6 +99,7 @@ pub fn launch(
         policy.memory_deny_write_execute = Want::Require;
     }
     let terminal = isatty(std::io::stdin()).unwrap_or(false) && isatty(std::io::stdout()).unwrap_or(false);
+    let network = network_of(&args)?;
     if let Some(dir) = &args.emit_bundle {
         std::fs::create_dir_all(dir).at("--emit-bundle", dir.display().to_string())?;
         if dir.join("config.json").exists() || dir.join("rootfs").exists() {
@@ -126,7 +130,7 @@ pub fn launch(
     let store = Store::open(global.root.as_deref())?;
     let entry = store.create_named("sandbox-")?;
     let id = entry.id.clone();
-    let within = Within { policy, host, terminal, secrets, profile, watcher };
+    let within = Within { policy, host, terminal, secrets, network, profile, watcher };
     let outcome = within.launch(global, &args, &store, entry);
     // Whatever happened in between, nothing of it stays; after a launch that went well it is gone already.
     if let Ok(left) = store.entry(&id) {
@@ -145,6 +149,7 @@ struct Within<'a> {
     host: Host,
     terminal: bool,
     secrets: Vec<Secret>,
+    network: Option<Pasta>,
     profile: Option<&'a LinuxSeccomp>,
     watcher: Option<&'a mut Watcher>,
 }
@@ -152,7 +157,7 @@ struct Within<'a> {
 impl Within<'_> {
     /// Writes the throwaway bundle of an entry, on record before its first file is, and launches it.
     fn launch(self, global: &Global, args: &Sandbox, store: &Store, entry: Entry) -> Result<i32> {
-        let Within { policy, mut host, terminal, secrets, profile, watcher } = self;
+        let Within { policy, mut host, terminal, secrets, network, profile, watcher } = self;
         let id = entry.id.clone();
         let scratch = state::scratch_dir(store)?.join(&id);
         entry.write_intent(&Intent {
@@ -174,7 +179,7 @@ impl Within<'_> {
         observer::phase("config.json", began);
         if args.explain {
             let secrets = secrets.iter().map(Secret::file).collect();
-            let options = Options { id, secrets, cwd_must_exist: true, ..Options::default() };
+            let options = Options { id, secrets, network, cwd_must_exist: true, ..Options::default() };
             return show::explained(global, &bundle, &policy, options, args.json);
         }
         host.look_at(&bundle);
@@ -193,11 +198,38 @@ impl Within<'_> {
             preserve_fds: 0,
             listen_fds: 0,
             secrets,
+            network,
             scratch: Some(scratch),
             interactive: true,
         };
         perform(global, request, watcher)
     }
+}
+
+/// The network that is asked for, with the program that makes it.
+fn network_of(args: &Sandbox) -> Result<Option<Pasta>> {
+    if args.net == Net::None {
+        return match args.publish.first() {
+            None => Ok(None),
+            Some(port) => {
+                Err(Error::new("--publish", port.as_str(), "a sandbox without a network has no ports to publish")
+                    .hint("add --net pasta"))
+            }
+        };
+    }
+    if let Some(dir) = &args.emit_bundle {
+        let why = "a bundle has no words for it: the network is made by who runs the sandbox";
+        return Err(Error::new("--net", "pasta", why).hint(format!(
+            "leave out --net for {}; `run` gives it lo, or the namespace that its config names",
+            dir.display()
+        )));
+    }
+    let publish = Publish::parse_all(&args.publish)?;
+    let program = find_program("pasta").ok_or_else(|| {
+        Error::new("--net", "pasta", "the program pasta is not installed").hint("install the package passt")
+    })?;
+    let program = std::path::absolute(&program).at("--net", program.display().to_string())?;
+    Ok(Some(Pasta { program, publish }))
 }
 
 /// A bundle may not name paths of the host by itself, so the operator's word for exactly these goes beside it.
@@ -262,6 +294,11 @@ fn write_bundle(bundle: &Path, args: &Sandbox, terminal: bool, profile: Option<&
         ("hostname", format!("{}\n", args.hostname)),
     ] {
         std::fs::write(rootfs.join("etc").join(name), text).at("sandbox", name)?;
+    }
+    if args.net == Net::Pasta {
+        // The host's own would name its resolvers and its domain.
+        let text = format!("nameserver {}\n", network::RESOLVER);
+        std::fs::write(rootfs.join("etc/resolv.conf"), text).at("sandbox", "resolv.conf")?;
     }
     let mut shares = Vec::new();
     for (list, writable) in [(&args.ro, false), (&args.rw, true)] {

@@ -120,22 +120,22 @@ impl Moved {
     }
 }
 
-struct Link {
-    index: i32,
+pub(super) struct Link {
+    pub(super) index: i32,
     up: bool,
 }
 
 /// A socket of rtnetlink(7).
 #[derive(Debug)]
-struct Netlink(OwnedFd);
+pub(super) struct Netlink(OwnedFd);
 
 impl Netlink {
-    fn open() -> Res<Netlink> {
+    pub(super) fn open() -> Res<Netlink> {
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute).map(Netlink)
     }
 
     /// One request; the messages of the answer, each with its type.
-    fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Res<Vec<(u16, Vec<u8>)>> {
+    pub(super) fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Res<Vec<(u16, Vec<u8>)>> {
         let mut message = Vec::with_capacity(16 + body.len());
         message.extend((16 + body.len() as u32).to_ne_bytes());
         message.extend(kind.to_ne_bytes());
@@ -166,7 +166,7 @@ impl Netlink {
         }
     }
 
-    fn link(&self, name: &str) -> Res<Link> {
+    pub(super) fn link(&self, name: &str) -> Res<Link> {
         let mut body = link_header(0, 0, 0);
         put(&mut body, IFLA_IFNAME, &c_name(name));
         let answers = self.ask(RTM_GETLINK, NLM_F_ACK, &body)?;
@@ -220,7 +220,7 @@ fn link_header(index: i32, flags: u32, change: u32) -> Vec<u8> {
 }
 
 /// Adds a `struct rtattr`.
-fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(super) fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.extend((4 + value.len() as u16).to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);

@@ -13,6 +13,7 @@ pub mod lent;
 pub mod limits;
 pub mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod options;
 pub mod own;
 pub mod process;
@@ -91,6 +92,8 @@ pub struct Options {
     pub secrets: Vec<SecretFile>,
     /// The runtime looks on at what its filters say.
     pub watch: Watch,
+    /// A network in user space.
+    pub network: Option<network::Pasta>,
     /// A directory between the base cgroup and the container's, where the same id may exist under another --root.
     pub cgroup_parent: Option<String>,
 }
@@ -361,6 +364,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     if !devices.is_empty() {
         steps.push(Step::NetDevices { devices });
     }
+    steps.extend(network::step(&mut draft)?);
     steps.push(Step::Go);
 
     steps.push(Step::AwaitGo);

@@ -8,6 +8,7 @@ use crate::cgroup::device;
 use crate::cgroup::systemd;
 use crate::host::Range;
 use crate::plan::landlock::Landlock;
+use crate::plan::network::Publish;
 use crate::plan::process::{IoPriority, MemoryPolicy, Personality, Scheduler};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp};
@@ -483,6 +484,8 @@ pub enum Step {
     Rdt { rdt: Rdt },
     /// Move network devices of the host: (its name, the name inside).
     NetDevices { devices: Vec<(String, String)> },
+    /// Start pasta on the child's network namespace, and wait until its network is ready.
+    Network { program: PathBuf, args: Vec<String>, publish: Vec<Publish> },
     /// Run hooks in the runtime's namespaces.
     Hooks { moment: Moment, hooks: Vec<Hook> },
     /// Wait until the parent has run the hooks that see the container built.
@@ -639,6 +642,7 @@ impl Step {
             | Step::Idmap { .. }
             | Step::Rdt { .. }
             | Step::NetDevices { .. }
+            | Step::Network { .. }
             | Step::Hooks { .. }
             | Step::Go => Actor::Parent,
             Step::Try { step, .. } => step.actor(),
@@ -680,6 +684,7 @@ impl Step {
             Step::Idmap { .. } => "idmapped mount",
             Step::Rdt { .. } => "resctrl",
             Step::NetDevices { .. } => "net devices",
+            Step::Network { .. } => "network",
             Step::Hooks { .. } | Step::ContainerHooks { .. } => "hooks",
             Step::Go => "go",
             Step::DieWithParent => "die with parent",
@@ -843,6 +848,9 @@ impl Step {
                     false => format!("{name} as {inside}"),
                 });
                 said.collect::<Vec<_>>().join(", ")
+            }
+            Step::Network { program, args, .. } => {
+                format!("{} {} <network namespace, as the container's root", program.display(), args.join(" "))
             }
             Step::Hooks { moment, hooks } | Step::ContainerHooks { moment, hooks } => format!(
                 "{}: {}",
@@ -1019,6 +1027,10 @@ impl Step {
             }
             Step::Rdt { .. } => ("the config asks for it", "-"),
             Step::NetDevices { .. } => ("the config asks for it; with their addresses, and up", "-"),
+            Step::Network { .. } => (
+                "--net asks for it; by a process without rights on the host, which ends with the container",
+                "what listens on the host's loopback: databases, debuggers, agents",
+            ),
             Step::Hooks { .. } | Step::ContainerHooks { .. } => (
                 "the config asks for it; only its own environment",
                 "a hook that obeys the container's LD_PRELOAD (CVE-2025-23266)",
