@@ -332,6 +332,7 @@ impl Child<'_> {
                 }
                 Ok(())
             }
+            Step::Streams { uid } => process::own_pipes(self.looked_up.as_ref().map_or(*uid, |user| user.uid)),
             Step::CloseFds { preserve, .. } => self.close_fds(*preserve),
             Step::Bounding { keep, .. } => drop_bounding(*keep),
             Step::Ids { uid, gid, groups, setgroups: may, keep_caps } => {

@@ -966,3 +966,53 @@ fn intel_rdt_without_resctrl_or_with_a_wrong_line_is_refused() {
         assert!(!bundle.root().join("box").exists());
     }
 }
+
+#[test]
+fn a_user_can_open_the_pipes_that_are_its_streams() {
+    need_root!("a_user_can_open_the_pipes_that_are_its_streams");
+    let script = "echo out >/dev/stdout; echo err >/dev/stderr";
+    let user = json!({ "uid": 1000, "gid": 1000 });
+    let said = |out: &std::process::Output| (text(&out.stdout), text(&out.stderr));
+    let both = ("out\n".to_owned(), "err\n".to_owned());
+
+    let bundle = with(&["sh", "-c", script], "user", user.clone());
+    bundle.write();
+    assert_eq!(said(&bundle.verb(&["run", "box"])), both);
+
+    // In a user namespace they belong to nobody until then, but for those of whom it maps.
+    let mut mapped = with(&["sh", "-c", script], "user", user);
+    let line = json!([{ "containerID": 0, "hostID": 0, "size": 65_536 }]);
+    mapped.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    mapped.config["linux"]["uidMappings"] = line.clone();
+    mapped.config["linux"]["gidMappings"] = line;
+    mapped.write();
+    assert_eq!(said(&mapped.verb(&["run", "box"])), both);
+
+    // By number and by name.
+    let bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+    let out = bundle.create();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    ok(&bundle.verb(&["start", "box"]));
+    for who in ["1000", "user"] {
+        assert_eq!(said(&bundle.verb(&["exec", "--user", who, "box", "sh", "-c", script])), both, "{who}");
+    }
+    ok(&bundle.verb(&["delete", "--force", "box"]));
+}
+
+#[test]
+fn what_outlives_a_container_keeps_its_owner() {
+    use std::os::unix::fs::MetadataExt;
+    need_root!("what_outlives_a_container_keeps_its_owner");
+    let bundle = with(&["sh", "-c", "echo out; echo err >&2"], "user", json!({ "uid": 1000, "gid": 1000 }));
+    bundle.write();
+    let (file, fifo) = (bundle.path().join("file"), bundle.path().join("fifo"));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let both_ends = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let mut command = bundle.command(&["run", "box"]);
+    command.stdout(std::fs::File::create(&file).unwrap()).stderr(both_ends.try_clone().unwrap());
+    assert!(command.status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "out\n");
+    for path in [&file, &fifo] {
+        assert_eq!(std::fs::metadata(path).unwrap().uid(), 0, "{}", path.display());
+    }
+}

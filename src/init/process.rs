@@ -7,9 +7,9 @@ use crate::{mount, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode, umask};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use nix::unistd::write;
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Uid, fchown, write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -55,6 +55,27 @@ pub fn shape(step: &Step) -> Result<()> {
         }),
         other => Err(Error::new("launch", other.name(), "is not done by a process to itself")),
     }
+}
+
+/// `PIPEFS_MAGIC`: what pipe(2) makes, which is gone with its last descriptor.
+const PIPEFS: FsType = FsType(0x5049_5045);
+
+/// Gives the pipes among our standard streams to the workload's user. To write there it needs no right, but many a program
+/// opens /dev/stdout, which asks the owner: an image of nginx that runs as a user does so for its logs.
+pub fn own_pipes(uid: u32) -> Result<()> {
+    for (stream, name) in [0, 1, 2].map(sys::borrow).into_iter().zip(["stdin", "stdout", "stderr"]) {
+        let Ok(stat) = fstat(stream) else { continue };
+        let pipe = mount::kind(&stat) == SFlag::S_IFIFO && stat.st_uid != uid;
+        if !pipe || fstatfs(stream).is_ok_and(|s| s.filesystem_type() != PIPEFS) {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Not ours to give: its owner is nobody in this user namespace, as the host's root is.
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
+            Err(e) => return Err(Error::os("streams", name, e)),
+        }
+    }
+    Ok(())
 }
 
 /// Enters a new time namespace whose clocks are off by these. Nothing of the container is in place yet, so /proc is the

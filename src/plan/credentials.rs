@@ -292,6 +292,8 @@ pub struct Tail {
     pub landlock: Option<Landlock>,
     /// startContainer hooks.
     pub start_hooks: Vec<Hook>,
+    /// The user is looked up in the container.
+    pub by_name: bool,
     /// How many descriptors above 2 are handed on.
     pub preserve_fds: u32,
     /// How many of those are sockets to listen on.
@@ -300,7 +302,8 @@ pub struct Tail {
 
 /// Lays one of the two legal tails.
 pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
-    let Tail { setgroups, caps, no_new_privs, filters, landlock, start_hooks, preserve_fds, listen_fds } = tail;
+    let Tail { setgroups, caps, no_new_privs, filters, landlock, start_hooks, by_name, preserve_fds, listen_fds } =
+        tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
@@ -312,6 +315,10 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
             // The runtime lets its own read go on.
             permits_exec(profile, carried != 0, asks && filter.watched.is_none())?;
         }
+    }
+    // Root needs no gift, and who has a terminal has no pipe.
+    if (user.uid() != 0 || by_name) && process.terminal() != Some(true) {
+        steps.push(Step::Streams { uid: user.uid() });
     }
     steps.push(Step::CloseFds { preserve: preserve_fds, listen: listen_fds });
     // With the rights of whoever builds the container: it opens every tree, and without no_new_privs it takes SYS_ADMIN.

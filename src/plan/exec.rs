@@ -223,6 +223,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         filters,
         landlock: confinement.landlock.clone(),
         start_hooks: Vec::new(),
+        by_name: request.user.is_some(),
         preserve_fds: request.preserve_fds,
         listen_fds: 0,
     };

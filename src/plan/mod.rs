@@ -442,6 +442,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         filters,
         landlock,
         start_hooks: of(Moment::StartContainer),
+        by_name: false,
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
     };

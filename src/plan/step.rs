@@ -566,6 +566,8 @@ pub enum Step {
     DenyWriteExecute,
     /// A cookie of PR_SCHED_CORE.
     CoreScheduling,
+    /// The pipes among the standard streams become the workload's user's.
+    Streams { uid: u32 },
     /// Close every descriptor that is not ours or named by the caller.
     /// `listen`: how many of those are sockets that the caller activates the workload with.
     CloseFds { preserve: u32, listen: u32 },
@@ -716,6 +718,7 @@ impl Step {
             Step::Umask { .. } => "umask",
             Step::DenyWriteExecute => "no writable code",
             Step::CoreScheduling => "core scheduling",
+            Step::Streams { .. } => "streams",
             Step::CloseFds { .. } => "close descriptors",
             Step::Bounding { .. } => "bounding set",
             Step::Ids { .. } => "ids",
@@ -922,6 +925,7 @@ impl Step {
             Step::Umask { mask } => format!("{mask:04o}"),
             Step::DenyWriteExecute => "PR_SET_MDWE".into(),
             Step::CoreScheduling => "a cookie of its own".into(),
+            Step::Streams { uid } => format!("owned by {uid}, where they are pipes"),
             Step::CloseFds { preserve, listen } => match (preserve, listen) {
                 (0, _) => "all above 2".into(),
                 (n, 0) => format!("all above {}", 2 + n),
@@ -1113,6 +1117,10 @@ impl Step {
             Step::CoreScheduling => {
                 ("no core is shared with others", "side channels between the threads of a core (MDS, L1TF)")
             }
+            Step::Streams { .. } => (
+                "a user other than root can open /dev/stdout",
+                "what outlives the launch keeps its owner: files, terminals, FIFOs with a name",
+            ),
             Step::CloseFds { .. } => {
                 ("no descriptor of the host goes in", "cwd or exec through a leaked directory (CVE-2024-21626)")
             }
