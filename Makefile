@@ -23,7 +23,7 @@ advisories: ## known holes in the crates that ship; from the network
 test: ## the whole suite, natively and in the test machine
 	tests/run
 
-test-engines: ## Podman, Docker, containerd, buildah and umoci with stockade below them; as root
+test-engines: ## Podman, Docker, containerd, buildah and umoci with stockade below them; as root (in the test machine: tests/engines/run --vm)
 	tests/engines/run
 
 bench: ## launches beside crun, runc and bubblewrap
