@@ -13,7 +13,7 @@ mod secrets;
 pub mod users;
 
 use crate::error::{Context, Error, Result, printable};
-use crate::plan::{Actor, Attr, Moment, Plan, Step, attr};
+use crate::plan::{Actor, Moment, Plan, Step};
 use crate::policy::Finding;
 use crate::pty::{self, Pty};
 use crate::sync::{Channel, Tag};
@@ -43,6 +43,8 @@ pub struct Inheritance<'a> {
     pub secrets: Vec<crate::secrets::Secret>,
     /// It joins a container, and the runtime opened what it could of the files of `process::labels`, from slot 1 on.
     pub joins: bool,
+    /// A procfs that is mounted nowhere, from before it joined others.
+    pub procfs: Option<OwnedFd>,
     /// The gate of `create`.
     pub gate: Option<OwnedFd>,
     /// Where to write a failure after the commit.
@@ -56,13 +58,14 @@ pub struct Inheritance<'a> {
 }
 
 /// Does the child's steps and becomes the workload.
-pub fn child(inheritance: Inheritance<'_>) -> ! {
+pub fn child(mut inheritance: Inheritance<'_>) -> ! {
+    let outside = inheritance.plan.steps.iter().any(|s| matches!(s, Step::Emerge));
     let mut child = Child {
+        procfs: inheritance.procfs.take(),
         own: inheritance,
         host_pid: 0,
         root: None,
         kernel: Vec::new(),
-        procfs: None,
         outer_pids: false,
         findings: Vec::new(),
         committed: false,
@@ -71,6 +74,8 @@ pub fn child(inheritance: Inheritance<'_>) -> ! {
         ready: None,
         filtered: false,
         early_cwd: false,
+        outside,
+        pty: None,
     };
     let plan = child.own.plan;
     observer::born();
@@ -110,6 +115,10 @@ struct Child<'a> {
     filtered: bool,
     /// The working directory was entered before the ids changed.
     early_cwd: bool,
+    /// Not yet in the pid namespace of the workload.
+    outside: bool,
+    /// A terminal, until there is a process to take it.
+    pty: Option<Pty>,
 }
 
 /// All that the execve needs, allocated before the first filter.
@@ -189,14 +198,11 @@ impl Child<'_> {
     /// A procfs that is mounted nowhere: what the image has at /proc cannot mislead us (CVE-2025-52881).
     fn procfs(&mut self) -> Result<BorrowedFd<'_>> {
         if self.procfs.is_none() {
-            let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-            let made = mount::new_filesystem("procfs", "private", ("proc", "proc"), &[], &Attr::set(flags));
-            let fd = made.or_else(|e| match e.errno() {
+            let fd = mount::private_procfs().or_else(|e| match e.errno() {
                 Some(Errno::EPERM) if self.own.plan.foreign_pids => {
                     self.outer_pids = true;
                     process::runtimes_procfs()
                 }
-                Some(Errno::EPERM) => Err(e.hint("the /proc that stockade sees is masked (it runs in a container itself): mount a full one, or allow userNamespacesInside")),
                 _ => Err(e),
             })?;
             self.procfs = Some(fd);
@@ -220,6 +226,12 @@ impl Child<'_> {
             Step::TimeOffsets { offsets } => process::time_offsets(offsets, step),
             Step::UnshareCgroup => {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).at(name, "cgroup namespace")
+            }
+            Step::Emerge => {
+                crate::join::emerge(&self.own.channel)?;
+                self.outside = false;
+                self.parent_is_there()?;
+                self.pty.take().map_or(Ok(()), |pty| self.take_terminal(&pty))
             }
             Step::Arrive { cgroup_namespace } => {
                 if *cgroup_namespace {
@@ -409,6 +421,10 @@ impl Child<'_> {
             }
             Step::Ready => self.report_ready(),
             Step::Gate => self.gate(),
+            // Where it comes so early it was made sure that it lets us go on.
+            Step::Seccomp { filter } if self.outside => {
+                sys::seccomp_install(&filter.program, filter.flags).at(name, filter.profile.as_str())
+            }
             Step::Seccomp { filter } => {
                 self.prepare()?;
                 let installed = match filter.asks() {
@@ -489,12 +505,20 @@ impl Child<'_> {
 
     fn console(&mut self, uid: u32, size: Option<(u16, u16)>, bind: bool) -> Result<()> {
         let uid = self.looked_up.as_ref().map_or(uid, |user| user.uid);
-        let Pty { master, slave } = pty::open(self.root()?, uid, size)?;
+        let pty = pty::open(self.root()?, uid, size)?;
         if bind {
-            self.bind_console(&slave)?;
+            self.bind_console(&pty.slave)?;
         }
-        pty::take(&slave)?;
-        self.own.channel.send(Tag::Console, &[], &[master.as_fd()])
+        match self.outside {
+            true => self.pty = Some(pty),
+            false => self.take_terminal(&pty)?,
+        }
+        Ok(())
+    }
+
+    fn take_terminal(&self, pty: &Pty) -> Result<()> {
+        pty::take(&pty.slave)?;
+        self.own.channel.send(Tag::Console, &[], &[pty.master.as_fd()])
     }
 
     fn bind_console(&self, slave: &OwnedFd) -> Result<()> {
@@ -578,6 +602,7 @@ impl Child<'_> {
         own_null()?;
         let mut keep = vec![self.own.channel.fd().as_raw_fd()];
         keep.extend(self.own.gate.iter().chain(&self.own.failure).map(AsRawFd::as_raw_fd));
+        keep.extend(self.pty.iter().flat_map(|pty| [pty.master.as_raw_fd(), pty.slave.as_raw_fd()]));
         keep.extend((3..3 + preserve).map(u32::cast_signed));
         sys::close_all_but(keep).at("close descriptors", "")?;
         for n in 3..3 + preserve {

@@ -13,6 +13,10 @@
 //! (CVE-2016-9962), and it is inside the limited cgroup before its first instruction. The cgroup namespace comes after
 //! the cgroup: with `nsdelegate` the kernel lets nobody in from outside of it (cgroups(7)).
 //!
+//! Where the container has the runtime's own user namespace, not being dumpable is no protection from CAP_SYS_PTRACE: then
+//! the bridge is the child itself, gives up all that the workload does not get, and only then is born again inside
+//! (`emerge`).
+//!
 //! A launch that joins namespaces by path crosses the same bridge: a user namespace has no way back, and the others that
 //! the container gets must be owned by it.
 
@@ -49,6 +53,8 @@ pub struct Way<'a> {
     pub oom_score_adj: Option<i32>,
     /// How many descriptors above 2 the caller hands on.
     pub preserve_fds: u32,
+    /// The bridge is the child, until it emerges.
+    pub outside: bool,
 }
 
 /// Who returns from `enter`.
@@ -65,6 +71,8 @@ pub enum Entered {
     Child {
         /// Slot 0: the cgroup namespace that is still to be joined.
         slots: Vec<Option<OwnedFd>>,
+        /// A procfs that shows the process, where one of its own would not: it is in another pid namespace than its children.
+        procfs: Option<OwnedFd>,
     },
 }
 
@@ -79,6 +87,8 @@ pub struct Birth<'a> {
     pub group: Option<&'a Group>,
     /// For the OOM killer: an ordinary user could not write it later.
     pub oom_score_adj: Option<i32>,
+    /// The bridge is the child, until it emerges.
+    pub outside: bool,
 }
 
 /// A joined namespace, as errors name it.
@@ -91,21 +101,24 @@ pub fn subject(joined: &Joined) -> String {
 pub fn be_born(birth: &Birth<'_>, ours: &Channel, theirs: &Channel) -> Result<Entered> {
     match sys::clone3(0, birth.group.map(Group::fd)).at("setns", "bridge")? {
         sys::Cloned::Child => match settle(birth, theirs) {
-            Ok(()) => Ok(Entered::Child { slots: Vec::new() }),
+            Ok(procfs) => Ok(Entered::Child { slots: Vec::new(), procfs }),
             Err(e) => tell_failure(theirs, &e),
         },
+        sys::Cloned::Parent { pid, pidfd } if birth.outside => arrived(pid, pidfd, ours),
         sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
     }
 }
 
 /// The bridge of a launch. Returns in the child only.
-fn settle(birth: &Birth<'_>, theirs: &Channel) -> Result<()> {
+fn settle(birth: &Birth<'_>, theirs: &Channel) -> Result<Option<OwnedFd>> {
     sys::set_parent_death_signal(nix::libc::SIGKILL).at("setns", "death signal")?;
     if let Some(value) = birth.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", value.to_string()).at("oom_score_adj", value.to_string())?;
     }
     // The processes of a joined pid namespace see the child at once, and its memory is still the runtime's.
     sys::set_dumpable(false).at("setns", "dumpable")?;
+    // Where none can be made, the step that needs it says why.
+    let procfs = Some(()).filter(|()| birth.outside).and_then(|()| crate::mount::private_procfs().ok());
     for (joined, fd) in birth.joins {
         sys::setns(fd.as_fd(), joined.ns.flag()).at("setns", subject(joined)).map_err(|e| match e.errno() {
             Some(Errno::EPERM) => e.hint("it takes CAP_SYS_ADMIN in the user namespace that owns it"),
@@ -113,8 +126,14 @@ fn settle(birth: &Birth<'_>, theirs: &Channel) -> Result<()> {
             _ => e,
         })?;
     }
+    if birth.outside {
+        // Only children get a new pid namespace, or the joined one; all else is ours at once.
+        let flags = nix::sched::CloneFlags::from_bits_retain(birth.flags as i32);
+        nix::sched::unshare(flags).at("unshare", "in the joined namespaces")?;
+        return theirs.send(Tag::Entered, b"0", &[]).map(|()| procfs);
+    }
     match sys::clone3(sys::CLONE_PARENT | birth.flags, None) {
-        Ok(sys::Cloned::Child) => Ok(()),
+        Ok(sys::Cloned::Child) => Ok(None),
         Ok(sys::Cloned::Parent { pid, pidfd }) => tell_birth(theirs, pid, &pidfd),
         Err(e) => Err(Error::os("clone3", "in the joined namespaces", e).hint(match e {
             Errno::ENOMEM => "the init of the joined pid namespace is gone",
@@ -142,11 +161,47 @@ fn tell_failure(theirs: &Channel, e: &Error) -> ! {
     sys::exit(1)
 }
 
+/// What the runtime hears of a bridge that stays for now.
+fn arrived(pid: i32, pidfd: OwnedFd, ours: &Channel) -> Result<Entered> {
+    match ours.expect(Tag::Entered) {
+        Ok(_) => Ok(Entered::Parent { pid, pidfd }),
+        Err(e) => {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
+            Err(e)
+        }
+    }
+}
+
+/// The bridge has become as the workload will be, and is born into the pid namespace that it has joined. There the
+/// process is seen; so it brings no right, no descriptor and no word of the runtime's. Returns in the child only.
+pub fn emerge(theirs: &Channel) -> Result<()> {
+    sys::forget_words();
+    match sys::clone_sibling() {
+        Ok(sys::Cloned::Child) => {}
+        Ok(sys::Cloned::Parent { pid, pidfd }) => tell_birth(theirs, pid, &pidfd),
+        Err(e) => {
+            return Err(Error::os("emerge", "clone", e).hint(match e {
+                Errno::ENOMEM => "the init of its pid namespace is gone",
+                Errno::EAGAIN => "its limit of processes is reached: to come in takes one more for a moment",
+                _ => "",
+            }));
+        }
+    }
+    sys::set_parent_death_signal(nix::libc::SIGKILL).at("emerge", "death signal")?;
+    nix::unistd::setsid().at("emerge", "setsid")?;
+    // Two speak from this end until the bridge is gone, and its word comes first.
+    theirs.expect(Tag::Next).map(drop)
+}
+
 /// What the runtime hears of the bridge, which is gone then.
 fn told_by(bridge: i32, ours: &Channel) -> Result<Entered> {
     let told = ours.expect(Tag::Entered);
     let _ = waitpid(Pid::from_raw(bridge), Some(WaitPidFlag::__WALL));
-    let told = told?;
+    emerged(told?)
+}
+
+/// The process that a bridge tells of.
+pub fn emerged(told: crate::sync::Message) -> Result<Entered> {
     let pid = serde_json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
     let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
     Ok(Entered::Parent { pid, pidfd })
@@ -168,11 +223,13 @@ pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channe
         }
         false => None,
     };
-    match sys::clone3(0, None).at("setns", "bridge")? {
+    let born_in = way.group.filter(|_| way.outside).map(Group::fd);
+    match sys::clone3(0, born_in).map_err(|e| not_born(e, "bridge"))? {
         sys::Cloned::Child => match cross(target, way, theirs, cgroup_namespace.as_ref()) {
-            Ok(()) => Ok(Entered::Child { slots: vec![cgroup_namespace] }),
+            Ok(()) => Ok(Entered::Child { slots: vec![cgroup_namespace], procfs: None }),
             Err(e) => tell_failure(theirs, &e),
         },
+        sys::Cloned::Parent { pid, pidfd } if way.outside => arrived(pid, pidfd, ours),
         sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
     }
 }
@@ -202,18 +259,29 @@ fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel, cgroup_namespace:
         let names: Vec<_> = at_once.map(|n| n.name()).collect();
         sys::setns(target.pidfd, mask).at("setns", names.join(" ")).map_err(not_ours)?;
     }
+    if way.outside {
+        sys::close_all_but(keep).at("setns", "descriptors")?;
+        return theirs.send(Tag::Entered, b"0", &[]);
+    }
+    sys::forget_words();
     match sys::clone3(sys::CLONE_PARENT, way.group.map(Group::fd)) {
         Ok(sys::Cloned::Child) => sys::close_all_but(keep).at("setns", "descriptors"),
         Ok(sys::Cloned::Parent { pid, pidfd }) => tell_birth(theirs, pid, &pidfd),
-        Err(e) => Err(Error::os("clone3", "inside the container", e).hint(match e {
-            Errno::EBUSY => "the cgroup has cgroups with controllers below it, so it takes no processes itself: name one of them with --cgroup",
-            Errno::ENOMEM => "the init of its pid namespace is gone",
-            Errno::EAGAIN => "its limit of processes is reached",
-            Errno::ENODEV => "its cgroup is being removed",
-            Errno::EACCES => "the cgroup is not delegated to this user",
-            _ => "",
-        })),
+        Err(e) => Err(not_born(e, "inside the container")),
     }
+}
+
+fn not_born(e: Errno, subject: &str) -> Error {
+    Error::os("clone3", subject, e).hint(match e {
+        Errno::EBUSY => {
+            "the cgroup has cgroups with controllers below it, so it takes no processes itself: name one of them with --cgroup"
+        }
+        Errno::ENOMEM => "the init of its pid namespace is gone",
+        Errno::EAGAIN => "its limit of processes is reached",
+        Errno::ENODEV => "its cgroup is being removed",
+        Errno::EACCES => "the cgroup is not delegated to this user",
+        _ => "",
+    })
 }
 
 fn gone() -> Error {

@@ -35,7 +35,7 @@ use crate::{hooks, join, mount, observer, own, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -250,9 +250,10 @@ impl Parent {
         for (number, step) in plan.steps.iter().enumerate().filter(|(_, s)| s.actor() == Actor::Parent) {
             let began = observer::now();
             let done = match (step, &child) {
-                (Step::Clone { namespaces, into_cgroup }, _) => {
-                    self.clone(setting, namespaces, *into_cgroup).map(|c| child = Some(c))
+                (Step::Clone { namespaces, into_cgroup, outside }, _) => {
+                    self.clone(setting, namespaces, *into_cgroup, *outside).map(|c| child = Some(c))
                 }
+                (Step::Meet, Some(_)) => self.meet(setting, &mut child),
                 (step, None) if matches!(step.first(), Step::Enter { .. }) => {
                     self.enter(setting, step).map(|c| child = Some(c))
                 }
@@ -516,11 +517,18 @@ impl Parent {
         Ok(())
     }
 
-    fn clone(&mut self, setting: &mut Setting<'_>, namespaces: &[Ns], into_cgroup: bool) -> Result<Child> {
+    fn clone(
+        &mut self,
+        setting: &mut Setting<'_>,
+        namespaces: &[Ns],
+        into_cgroup: bool,
+        outside: bool,
+    ) -> Result<Child> {
         let (ours, theirs) = Channel::pair()?;
         let flags = namespaces.iter().fold(0, |f, n| f | n.flag());
         let joins = std::mem::take(&mut self.joins);
         let group = if into_cgroup { Some(self.group()?) } else { None };
+        let mut procfs = None;
         let cloned = if joins.is_empty() {
             sys::clone3(flags, group.map(Group::fd))
         } else {
@@ -528,9 +536,12 @@ impl Parent {
                 Step::OomScoreAdj { value } => Some(*value),
                 _ => None,
             });
-            let way = join::Birth { joins: &joins, flags, group, oom_score_adj };
+            let way = join::Birth { joins: &joins, flags, group, oom_score_adj, outside };
             Ok(match join::be_born(&way, &ours, &theirs)? {
-                join::Entered::Child { .. } => sys::Cloned::Child,
+                join::Entered::Child { procfs: made, .. } => {
+                    procfs = made;
+                    sys::Cloned::Child
+                }
                 join::Entered::Parent { pid, pidfd } => sys::Cloned::Parent { pid, pidfd },
             })
         };
@@ -545,6 +556,7 @@ impl Parent {
                     slots: std::mem::take(&mut self.slots),
                     secrets: std::mem::take(&mut setting.secrets),
                     joins: false,
+                    procfs,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
                     foreground: setting.foreground,
@@ -578,7 +590,7 @@ impl Parent {
     /// Makes the child of an exec. Its failures before it is ours are told by the bridge.
     fn enter(&mut self, setting: &mut Setting<'_>, step: &Step) -> Result<Child> {
         match step {
-            Step::Enter { namespaces, cgroup, oom_score_adj } => {
+            Step::Enter { namespaces, cgroup, oom_score_adj, outside } => {
                 let Some(target) = setting.target else {
                     return Err(Error::new("setns", "plan", "enters a container that is not named"));
                 };
@@ -599,10 +611,11 @@ impl Parent {
                     group: group.as_ref(),
                     oom_score_adj: *oom_score_adj,
                     preserve_fds: preserve_fds.unwrap_or(0),
+                    outside: *outside,
                 };
                 let entered = join::enter(&target, &way, &ours, &theirs)?;
                 match entered {
-                    join::Entered::Child { slots } => {
+                    join::Entered::Child { slots, procfs } => {
                         // The bridge has closed it.
                         std::mem::forget(ours);
                         init::child(init::Inheritance {
@@ -611,6 +624,7 @@ impl Parent {
                             slots,
                             secrets: Vec::new(),
                             joins: true,
+                            procfs,
                             gate: None,
                             failure: None,
                             foreground: setting.foreground,
@@ -632,8 +646,30 @@ impl Parent {
         }
     }
 
-    /// Waits until the child has come so far; the master of its console and its findings come along.
+    /// The child has made another in its place. Whoever traces that one may speak for it, so what is told is believed only
+    /// of a child of ours, and once the bridge is gone there is no other.
+    fn meet(&mut self, setting: &Setting<'_>, child: &mut Option<Child>) -> Result<()> {
+        let Some(bridge) = child.as_mut() else { return Err(Error::new("meet", "plan", "has no clone")) };
+        let told = self.await_message(bridge, setting, Tag::Entered)?;
+        end(bridge);
+        let join::Entered::Parent { pid, pidfd } = join::emerged(told)? else { return Err(crate::sync::gone()) };
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(pid)), look).at("emerge", pid.to_string())?;
+        waitid(Id::PIDFd(pidfd.as_fd()), look).at("emerge", "pidfd")?;
+        (bridge.pid, bridge.pidfd) = (pid, pidfd);
+        bridge.channel.send(Tag::Next, &[], &[])
+    }
+
+    /// Waits until the child has come so far; its findings come along.
     fn await_child(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<()> {
+        let message = self.await_message(child, setting, awaited)?;
+        let found: Vec<Finding> = serde_json::from_slice(&message.payload).unwrap_or_default();
+        self.findings.extend(found);
+        Ok(())
+    }
+
+    /// The same; the master of its console is kept.
+    fn await_message(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<crate::sync::Message> {
         loop {
             match child.channel.receive_unless(setting.signals)? {
                 Some(m) if m.tag == Tag::Steps => {
@@ -643,11 +679,7 @@ impl Parent {
                     }
                 }
                 Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
-                Some(m) if m.tag == awaited => {
-                    let found: Vec<Finding> = serde_json::from_slice(&m.payload).unwrap_or_default();
-                    self.findings.extend(found);
-                    return Ok(());
-                }
+                Some(m) if m.tag == awaited => return Ok(m),
                 Some(m) if m.tag == Tag::Failed => {
                     let mut e = crate::sync::failure(&m.payload);
                     // The reason lies in what was found on the way, not in the step that met it.

@@ -220,6 +220,15 @@ pub fn apply(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Res<()> {
     if done { Ok(()) } else { sys::mount_setattr(mount, false, top) }
 }
 
+/// A procfs that is mounted nowhere: no image can put anything in its place (CVE-2025-52881).
+pub fn private_procfs() -> Result<OwnedFd> {
+    let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    new_filesystem("procfs", "private", ("proc", "proc"), &[], &Attr::set(flags)).map_err(|e| match e.errno() {
+        Some(Errno::EPERM) => e.hint("the /proc that stockade sees is masked (it runs in a container itself): mount a full one, or allow userNamespacesInside"),
+        _ => e,
+    })
+}
+
 /// A new file system, detached, with the file system's own words where it refuses.
 pub fn new_filesystem(
     step: &str,

@@ -44,7 +44,7 @@ pub enum Tag {
     /// Child: it did steps, where somebody looks on; the payload says which, and whether it waits. It may come before any
     /// other message of the child.
     Steps = 11,
-    /// Parent: that is told, go on.
+    /// Parent: that is told, or you are known, go on.
     Next = 12,
 }
 

@@ -9,7 +9,7 @@
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 type Res<T> = std::result::Result<T, Errno>;
 
@@ -27,7 +27,8 @@ macro_rules! main {
         // SAFETY: the one symbol of this name in the program, with a signature that libc calls.
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
-        pub extern "C" fn main(_count: i32, _words: *const *const u8) -> i32 {
+        pub extern "C" fn main(_count: i32, words: *mut *mut std::ffi::c_char) -> i32 {
+            $crate::sys::remember_words(words);
             $start()
         }
     };
@@ -108,6 +109,50 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Res<Cloned> {
         0 => Ok(Cloned::Child),
         // SAFETY: CLONE_PIDFD stored a new descriptor, which only we know.
         pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// clone(2) of a sibling, fork-like, with a pidfd. The older call, because filters that look into its flags answer ENOSYS
+/// to clone3, whose flags are in memory.
+pub fn clone_sibling() -> Res<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let flags = CLONE_PARENT | CLONE_PIDFD;
+    // SAFETY: as in clone3; no stack of its own, so it goes on with a copy of ours; the third argument is where
+    // CLONE_PIDFD stores, and lives across the call. The last two belong to flags that are not set.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0u64, &raw mut pidfd, 0u64, 0u64) };
+    match check(ret)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: CLONE_PIDFD stored a new descriptor, which only we know.
+        pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// Where the kernel laid the arguments, then the environment: each strings and a null.
+static WORDS: AtomicPtr<*mut libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Called by `main!` with what `main` was given, once and before anything else.
+pub fn remember_words(words: *mut *mut libc::c_char) {
+    WORDS.store(words, Ordering::Relaxed);
+}
+
+/// Overwrites our arguments and our environment: /proc/PID/cmdline and /proc/PID/environ, execve(2). For a process that
+/// strangers may look into; whoever asks for them afterwards finds empty strings.
+pub fn forget_words() {
+    let mut at = WORDS.load(Ordering::Relaxed);
+    if at.is_null() {
+        return;
+    }
+    // SAFETY: `main` was given this pointer by libc: two arrays on the stack that live as long as the process, each ended
+    // by a null, of C strings that are writable (exec(3)). stockade has one thread, and keeps no reference into them: std
+    // hands out copies.
+    unsafe {
+        for _ in 0..2 {
+            while !(*at).is_null() {
+                std::ptr::write_bytes(*at, 0, libc::strlen(*at));
+                at = at.add(1);
+            }
+            at = at.add(1);
+        }
     }
 }
 

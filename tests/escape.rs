@@ -31,5 +31,7 @@ mod review;
 mod rootfs;
 #[path = "escape/rows.rs"]
 mod rows;
+#[path = "escape/trace.rs"]
+mod trace;
 #[path = "escape/wishes.rs"]
 mod wishes;

@@ -541,6 +541,75 @@ fn what_cannot_be_idmapped_is_refused_with_the_reason() {
     assert_eq!(attempt("mount -t tmpfs x @/volume", "Linux 6.3"), old);
 }
 
+/// A file system in a file, where the machine can make and mount one.
+fn disk(bundle: &Bundle, kind: &str) -> std::result::Result<(), String> {
+    let image = bundle.path().join("image");
+    // The least that xfs takes is 300 MiB; what nobody writes takes no place.
+    fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
+    fs::create_dir(bundle.path().join("disk")).unwrap();
+    let made = std::process::Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output();
+    let made = made.map_err(|e| format!("mkfs.{kind}: {e}"))?;
+    if !made.status.success() {
+        return Err(text(&made.stderr));
+    }
+    // The root file system goes there, and what belongs to root and to uid 1234.
+    let path = bundle.path().display();
+    let script = format!("mount -o loop {path}/image {path}/disk && cp -a {path}/rootfs {path}/volume {path}/disk/");
+    let words = ["-m", "--propagation", "private", "sh", "-ec", &script];
+    let mounted = std::process::Command::new("unshare").args(words).output().unwrap();
+    if mounted.status.success() { Ok(()) } else { Err(text(&mounted.stderr)) }
+}
+
+fn idmapped_on(name: &str, kind: &str) {
+    need_root!(name);
+    let script = "stat -c %u / /bin; grep -o \" - [a-z0-9]* \" /proc/self/mountinfo | head -n 1; \
+        stat -c %u:%g /mnt/zero /mnt/some 2>/dev/null; umask 0; touch /mnt/new 2>/dev/null; true";
+    let prepare = |bundle: &mut Bundle| {
+        owned(&bundle.path().join("volume"));
+        disk(bundle, kind)?;
+        let path = bundle.path().display().to_string();
+        with_mounts(bundle, &format!("mount -o loop {path}/image {path}/disk"));
+        bundle.config["root"]["path"] = json!("disk/rootfs");
+        Ok::<(), String>(())
+    };
+    // Under strict the root is idmapped by itself: owned by root inside, whose ids are none of the disk's.
+    let mut bundle = Bundle::shell(script);
+    if let Err(why) = prepare(&mut bundle) {
+        return skip(name, &why);
+    }
+    let out = ok(&bundle.run());
+    assert_eq!(out, format!("0\n0\n - {kind} \n"), "strict");
+    // And a volume with maps of its own, where a file that is made belongs to the id on the disk that the map has for it.
+    let mut bundle = plain(script);
+    prepare(&mut bundle).unwrap();
+    bundle.config["process"]["user"] = json!({ "uid": 6234, "gid": 6234 });
+    let mut mount = bind("disk/volume", "/mnt", &["bind"]);
+    let map = json!([{ "containerID": 0, "hostID": 5000, "size": 65_536 }]);
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    add(&mut bundle, mount);
+    let path = bundle.path().display().to_string();
+    with_mounts(&mut bundle, &format!("mount -o loop {path}/image {path}/disk; chmod 777 {path}/disk/volume"));
+    let out = ok(&bundle.run());
+    assert_eq!(out, format!("0\n0\n - {kind} \n5000:5000\n6234:6234\n"), "oci");
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    let last = mounts.last_mut().unwrap().as_object_mut().unwrap();
+    last.remove("uidMappings");
+    last.remove("gidMappings");
+    bundle.config["process"]["args"] = json!(["stat", "-c", "%u:%g", "/mnt/new"]);
+    assert_eq!(ok(&bundle.run()), "1234:1234\n", "the control: without the map");
+}
+
+#[test]
+fn xfs_is_idmapped() {
+    idmapped_on("xfs_is_idmapped", "xfs");
+}
+
+#[test]
+fn btrfs_is_idmapped() {
+    idmapped_on("btrfs_is_idmapped", "btrfs");
+}
+
 // --- overlay ---------------------------------------------------------------------------------------------------------------
 
 fn overlay(options: &[&str]) -> Value {

@@ -136,6 +136,10 @@ impl Child<'_> {
             let mode = fstat(&target_fd).at(name, &subject)?.st_mode & 0o7777;
             options.push(("mode".to_owned(), format!("{mode:o}")));
         }
+        if fstype == "proc" && self.outside {
+            // By itself it would show the pid namespace that we are in. What is at this /proc is still the runtime's.
+            options.push(("pidns".to_owned(), "/proc/self/ns/pid_for_children".to_owned()));
+        }
         let fd = mount::new_filesystem(name, &subject, (fstype, source), &options, attr)
             .map_err(|e| filesystem_hint(e, fstype))?;
         if *copy_up {

@@ -89,7 +89,7 @@ pub fn start(
     };
     let (_, network) = of(Ns::Network)?;
     let joins = [of(Ns::User)?];
-    let birth = Birth { joins: &joins, flags: Ns::Pid.flag(), group: None, oom_score_adj: None };
+    let birth = Birth { joins: &joins, flags: Ns::Pid.flag(), group: None, oom_score_adj: None, outside: false };
     let (keeper, pidfd) = match join::be_born(&birth, &ours, &theirs)? {
         Entered::Parent { pid, pidfd } => (pid, pidfd),
         Entered::Child { .. } => {

@@ -8,7 +8,7 @@ use super::landlock::Landlock;
 use super::mounts::normal;
 use super::{Caps, Draft, Filter, Hook, HostPath, Listener, Moment, Step, Watch};
 use crate::error::{Error, Result};
-use crate::policy::{Above, Policy, Profile};
+use crate::policy::{Above, Finding, Policy, Profile};
 use crate::seccomp;
 use oci_spec::runtime::{Capabilities, LinuxSeccomp, LinuxSeccompFilterFlag as Flag, Process};
 use std::collections::HashSet;
@@ -298,12 +298,24 @@ pub struct Tail {
     pub preserve_fds: u32,
     /// How many of those are sockets to listen on.
     pub listen_fds: u32,
+    /// Whether the process has stayed out of its pid namespace so far; and what the runtime does to it once it emerged.
+    pub emerge: Option<Vec<Step>>,
 }
 
 /// Lays one of the two legal tails.
 pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> {
-    let Tail { setgroups, caps, no_new_privs, filters, landlock, start_hooks, by_name, preserve_fds, listen_fds } =
-        tail;
+    let Tail {
+        setgroups,
+        caps,
+        no_new_privs,
+        filters,
+        landlock,
+        start_hooks,
+        by_name,
+        preserve_fds,
+        listen_fds,
+        emerge,
+    } = tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
@@ -337,6 +349,18 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     if no_new_privs {
         steps.push(Step::NoNewPrivs);
     }
+    let filters = filters.into_iter().map(|filter| Step::Seccomp { filter });
+    let last = (carried != 0).then(|| Step::Capabilities { caps, names: names(caps.permitted) });
+    let mut confining: Vec<Step> = filters.chain(last).collect();
+    if let Some(after) = emerge {
+        // What is carried up to the filter is more than the workload has, so it must be gone before anybody sees us.
+        if carried & !caps.permitted != 0 && !asks && lets_us_emerge(&confining) {
+            steps.append(&mut confining);
+        }
+        steps.push(Step::Emerge);
+        steps.push(Step::Meet);
+        steps.extend(after);
+    }
     steps.push(Step::Chdir { path: process.cwd().clone() });
     if !program.is_empty() {
         steps.push(Step::FindProgram { program });
@@ -345,16 +369,106 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     let hooks = Some(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
     let hooks = hooks.filter(|s| !matches!(s, Step::ContainerHooks { hooks, .. } if hooks.is_empty()));
     let gate = std::iter::once(Step::Gate).chain(hooks);
-    let filters = filters.into_iter().map(|filter| Step::Seccomp { filter });
-    let last = (carried != 0).then(|| Step::Capabilities { caps, names: names(caps.permitted) });
     if asks {
-        steps.extend(filters.chain(last).chain(gate));
+        steps.extend(confining.into_iter().chain(gate));
     } else {
-        steps.extend(gate.chain(filters).chain(last));
+        steps.extend(gate.chain(confining));
     }
     steps.push(Step::Exec { args, env: process.env().clone().unwrap_or_default() });
     Ok(())
 }
+
+/// Said where a process is seen by others while it has CAP_SYS_ADMIN for a filter that does not let it emerge.
+pub(super) fn seen_with_more(steps: &[Step], caps: &Caps) -> Option<Finding> {
+    let emerges = steps.iter().position(|s| matches!(s, Step::Emerge))?;
+    let had = steps[..emerges].iter().rev().find_map(|s| match s {
+        Step::Capabilities { caps, .. } => Some(caps.permitted),
+        _ => None,
+    })?;
+    (had & !caps.permitted != 0).then(|| {
+        super::finding(
+            "host",
+            "linux.seccomp",
+            "a filter without no_new_privs that denies what our last steps need",
+            "CAP_SYS_ADMIN until it is installed",
+            "whoever has CAP_SYS_PTRACE in the pid namespace can have it for that moment",
+        )
+    })
+}
+
+/// What we call between the filter and the execve where the filter comes before we emerge.
+const EMERGING: [&str; 45] = [
+    "brk",
+    "capget",
+    "capset",
+    "chdir",
+    "clock_gettime",
+    "clone",
+    "close",
+    "dup2",
+    "dup3",
+    "execve",
+    "exit_group",
+    "faccessat",
+    "faccessat2",
+    "fcntl",
+    "fstat",
+    "futex",
+    "getcwd",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpid",
+    "getrandom",
+    "getuid",
+    "ioctl",
+    "lseek",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "newfstatat",
+    "openat",
+    "poll",
+    "ppoll",
+    "prctl",
+    "read",
+    "recvmsg",
+    "rt_sigprocmask",
+    "sendmsg",
+    "setsid",
+    "sigaltstack",
+    "stat",
+    "statx",
+    "write",
+    "writev",
+];
+
+/// Whether all of that passes every filter.
+fn lets_us_emerge(filters: &[Step]) -> bool {
+    let abi = seccomp::syscalls::Abi::NATIVE;
+    let numbers =
+        EMERGING.iter().filter_map(|name| seccomp::syscalls::Syscall::named(name)?.number(abi).map(|n| (name, n)));
+    let calls: Vec<(u32, [u64; 6])> = numbers
+        .map(|(name, number)| match *name {
+            "clone" => (number, [CLONE_SIBLING, 0, 0, 0, 0, 0]),
+            "ioctl" => (number, [0, TIOCSCTTY, 0, 0, 0, 0]),
+            _ => (number, [0; 6]),
+        })
+        .collect();
+    filters.iter().all(|step| match step {
+        Step::Seccomp { filter } => {
+            calls.iter().all(|(number, args)| seccomp::answer::lets(&filter.program, abi.audit(), *number, *args))
+        }
+        _ => true,
+    })
+}
+
+/// CLONE_PARENT and CLONE_PIDFD, as `sys::clone_sibling` gives them.
+const CLONE_SIBLING: u64 = 0x8000 | 0x1000;
+/// The ioctl that makes a terminal the controlling one.
+const TIOCSCTTY: u64 = 0x540E;
 
 /// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before; and where
 /// the filter is there before the gate, the read of that. An agent may be asked about them, as it has the listener by

@@ -169,12 +169,14 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     // The bridge does that before it is inside.
     let shaping = Shape { oom_score_adj: None, ..shape.clone() }.steps(true);
 
+    let outside = shows(confinement);
     let mut steps: Vec<Step> = request.exposed.map(|why| Step::OwnBinary { why }).into_iter().collect();
     steps.extend(shaping.before);
     let enter = |cgroup: Option<String>| Step::Enter {
         namespaces: confinement.namespaces.clone(),
         cgroup,
         oom_score_adj: shape.oom_score_adj,
+        outside,
     };
     steps.push(match (&request.scope, &request.cgroup, &request.init_cgroup) {
         (Some(_), ..) => enter(None),
@@ -196,7 +198,10 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     if let Some((scope, below)) = &request.scope {
         steps.push(Step::AttachScope { scope: scope.clone(), below: below.clone() });
     }
-    steps.extend(shaping.outside);
+    // A deadline task makes no children, and another may be told that its children are not like it.
+    let (later, now): (Vec<Step>, Vec<Step>) =
+        shaping.outside.into_iter().partition(|step| outside && matches!(step, Step::Scheduler { .. }));
+    steps.extend(now);
     steps.push(Step::Go);
     steps.push(Step::AwaitGo);
     steps.push(Step::Arrive { cgroup_namespace: confinement.namespaces.contains(&Ns::Cgroup) });
@@ -226,8 +231,10 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         by_name: request.user.is_some(),
         preserve_fds: request.preserve_fds,
         listen_fds: 0,
+        emerge: outside.then_some(later),
     };
     credentials::tail(process, tail, &mut steps)?;
+    findings.extend(credentials::seen_with_more(&steps, &caps));
     Ok(Plan {
         id: request.id,
         policy: confinement.policy.clone(),
@@ -241,6 +248,14 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         later_hooks: Vec::new(),
         confinement: confinement.clone(),
     })
+}
+
+/// Whether processes of the container may have rights over the memory of one that comes in: a process belongs to the user
+/// namespace that its program was executed in, for ptrace(2) the runtime's. Where the container has that one, too,
+/// CAP_SYS_PTRACE inside is enough.
+fn shows(confinement: &Confinement) -> bool {
+    let own = |ns| confinement.namespaces.contains(&ns);
+    !own(Ns::User) && own(Ns::Pid)
 }
 
 /// Init's sets, or those that the process file names, and what `--cap` adds: up to init's bounding set, and beyond it as

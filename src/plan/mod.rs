@@ -343,7 +343,8 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
     // offsets of a time namespace can be written only while nobody is in it.
     let later = |n: &Ns| scoped && *n == Ns::Cgroup || !offsets.is_empty() && *n == Ns::Time;
     let born: Vec<Ns> = draft.ns.new.iter().copied().filter(|n| !later(n)).collect();
-    steps.push(Step::Clone { namespaces: born, into_cgroup: limits.path.is_some() && !scoped });
+    let hidden = stays_outside(&mut draft, &hooks);
+    steps.push(Step::Clone { namespaces: born, into_cgroup: limits.path.is_some() && !scoped, outside: hidden });
     steps.push(Step::DieWithParent);
     if draft.ns.is_new(Ns::User) {
         steps.push(Step::MapIds {
@@ -354,7 +355,9 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
     }
     steps.append(&mut cgroup_steps);
-    steps.extend(shaping.outside);
+    let (later, now): (Vec<Step>, Vec<Step>) =
+        shaping.outside.into_iter().partition(|step| hidden && matches!(step, Step::Scheduler { .. }));
+    steps.extend(now);
     steps.extend(view.idmapped);
     if let Some(rdt) = lent::rdt(&draft)? {
         steps.push(Step::Rdt { rdt });
@@ -445,8 +448,10 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         by_name: false,
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
+        emerge: hidden.then_some(later),
     };
     credentials::tail(&process, tail, &mut steps)?;
+    draft.findings.extend(credentials::seen_with_more(&steps, &caps));
 
     let later_hooks =
         [Moment::Poststart, Moment::Poststop].into_iter().map(|m| (m, of(m))).filter(|(_, h)| !h.is_empty()).collect();
@@ -464,6 +469,27 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         later_hooks,
         confinement,
     })
+}
+
+/// Whether the child stays out of a pid namespace of others until it has the workload's rights: those who are there and
+/// have CAP_SYS_PTRACE could trace it else, where the container has the runtime's user namespace (see `exec::plan`).
+fn stays_outside(draft: &mut Draft, hooks: &[(Moment, Vec<Hook>)]) -> bool {
+    if draft.ns.joined(Ns::Pid).is_none() || draft.ns.is_own(Ns::User) {
+        return false;
+    }
+    let told = |moment: &Moment| !matches!(moment, Moment::Poststart | Moment::Poststop);
+    let why = if hooks.iter().any(|(moment, _)| told(moment)) {
+        "hooks are told the container's process before it is complete, so it is there to be seen"
+    } else if draft.host.kernel_version() < (6, 18) {
+        "before Linux 6.18 only a process of a pid namespace can mount its procfs"
+    } else if draft.ns.joined(Ns::Mount).is_some() {
+        "by paths of a mount namespace of others no procfs can be told which pid namespace it shows"
+    } else {
+        return true;
+    };
+    let given = "whoever has CAP_SYS_PTRACE there can trace the launch";
+    draft.find("host", "linux.namespaces", "a pid namespace of others, without a user namespace", given, why);
+    false
 }
 
 fn no_pivot(draft: &mut Draft, propagation: u64) -> Result<Step> {

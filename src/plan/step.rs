@@ -456,10 +456,22 @@ pub enum Step {
     /// Open namespaces of others, for a process between us and the child to enter, in this order.
     Join { namespaces: Vec<Joined> },
     /// Make the child.
-    Clone { namespaces: Vec<Ns>, into_cgroup: bool },
+    /// `outside`: it stays out of the pid namespace that it joins until it says `Emerge`.
+    Clone {
+        namespaces: Vec<Ns>,
+        into_cgroup: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        outside: bool,
+    },
     /// Make a process inside a container that runs: in these of its namespaces and, unless it is moved there later, in
-    /// this cgroup.
-    Enter { namespaces: Vec<Ns>, cgroup: Option<String>, oom_score_adj: Option<i32> },
+    /// this cgroup. `outside`: it stays out of the pid namespace until it says `Emerge`.
+    Enter {
+        namespaces: Vec<Ns>,
+        cgroup: Option<String>,
+        oom_score_adj: Option<i32>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        outside: bool,
+    },
     // ---- parent, after the clone
     /// Let systemd make a scope around the child: its cgroup, relative to the mount, and the unit's properties.
     Scope { scope: systemd::Scope, path: String, properties: Vec<(String, systemd::Value)> },
@@ -492,6 +504,8 @@ pub enum Step {
     AwaitHooks,
     /// Let the child go on, with the descriptors made for it.
     Go,
+    /// The child is another process from here on: the one that emerged.
+    Meet,
     // ---- child
     /// Ask to be killed when the runtime dies.
     DieWithParent,
@@ -501,6 +515,8 @@ pub enum Step {
     TimeOffsets { offsets: Vec<(String, i64, u32)> },
     /// A cgroup namespace rooted where systemd has moved us.
     UnshareCgroup,
+    /// Be born into the pid namespace of others, as a process that has no more than the workload.
+    Emerge,
     /// Take our place in the container that we were made in: its root, and its cgroup namespace.
     Arrive { cgroup_namespace: bool },
     /// A session of our own; no terminal of the caller.
@@ -617,6 +633,9 @@ fn errnos_as_text<S: serde::Serializer>(list: &[Errno], s: S) -> Result<S::Ok, S
     s.collect_seq(list.iter().map(|e| format!("{e:?}")))
 }
 
+/// Said of a process that `Emerge` is to show.
+const OUTSIDE: &str = ", seen inside only when it has emerged";
+
 impl Step {
     /// Who does it.
     pub fn actor(&self) -> Actor {
@@ -646,7 +665,8 @@ impl Step {
             | Step::NetDevices { .. }
             | Step::Network { .. }
             | Step::Hooks { .. }
-            | Step::Go => Actor::Parent,
+            | Step::Go
+            | Step::Meet => Actor::Parent,
             Step::Try { step, .. } => step.actor(),
             _ => Actor::Child,
         }
@@ -674,6 +694,8 @@ impl Step {
             Step::Clone { .. } => "clone3",
             Step::Enter { .. } => "setns",
             Step::Scope { .. } | Step::AttachScope { .. } => "systemd",
+            Step::Emerge => "emerge",
+            Step::Meet => "meet",
             Step::Arrive { .. } => "arrive",
             Step::LookUpUser { .. } => "user",
             Step::TimeOffsets { .. } => "time offsets",
@@ -792,20 +814,24 @@ impl Step {
                 .map(|j| format!("{} {}", j.ns.name(), j.path.display()))
                 .collect::<Vec<_>>()
                 .join(", "),
-            Step::Clone { namespaces, into_cgroup } => format!(
-                "new {}{}",
+            Step::Clone { namespaces, into_cgroup, outside } => format!(
+                "new {}{}{}",
                 if namespaces.is_empty() {
                     "process only".to_owned()
                 } else {
                     namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" ")
                 },
-                if *into_cgroup { ", straight into the cgroup" } else { "" }
+                if *into_cgroup { ", straight into the cgroup" } else { "" },
+                if *outside { OUTSIDE } else { "" }
             ),
-            Step::Enter { namespaces, cgroup, .. } => format!(
-                "{}{}",
+            Step::Enter { namespaces, cgroup, outside, .. } => format!(
+                "{}{}{}",
                 namespaces.iter().map(|n| n.name()).collect::<Vec<_>>().join(" "),
-                cgroup.as_ref().map(|c| format!(", straight into the cgroup {c}")).unwrap_or_default()
+                cgroup.as_ref().map(|c| format!(", straight into the cgroup {c}")).unwrap_or_default(),
+                if *outside { OUTSIDE } else { "" }
             ),
+            Step::Emerge => "into the pid namespace, with the rights of the workload".into(),
+            Step::Meet => "the process that emerged".into(),
             Step::AttachScope { scope, below } => format!("into {}{below}", scope.unit),
             Step::Arrive { cgroup_namespace } => {
                 if *cgroup_namespace { "/, and the cgroup namespace" } else { "/" }.into()
@@ -1004,6 +1030,11 @@ impl Step {
             Step::AttachScope { .. } => {
                 ("only systemd may move a process into its scope", "an exec outside the limits")
             }
+            Step::Emerge => (
+                "it shares its user namespace with whoever is there, so it is seen only when it has nothing more to lose",
+                "CAP_SYS_PTRACE over the runtime's own process, its rights and its descriptors",
+            ),
+            Step::Meet => ("its number is told by the one that made it, which is gone then", "-"),
             Step::Arrive { .. } => ("cgroup paths are the container's only once we are in its cgroup", "-"),
             Step::LookUpUser { .. } => {
                 ("the container's own users; a number stays a number", "a uid taken for a name (CVE-2016-3697)")

@@ -50,11 +50,13 @@ fn own_copy(case: Case, bundle: &Bundle) -> PathBuf {
     copy
 }
 
-/// Runs the watcher as PID 1 while `during` happens; what it saw.
+/// Runs the watcher, or what the bundle has in its place, as PID 1 while `during` happens; what it saw.
 pub fn watched(case: Case, mut bundle: Bundle, program: &Path, during: &dyn Fn(&Bundle, &Path)) -> String {
     probe::install(&bundle, program);
     with_tmp(&mut bundle);
-    bundle.config["process"]["args"] = json!(["probe", "watch", "/tmp/stop"]);
+    if bundle.config["process"]["args"] == json!([]) {
+        bundle.config["process"]["args"] = json!(["probe", "watch", "/tmp/stop"]);
+    }
     case.give(bundle.path());
     bundle.write();
     let copy = own_copy(case, &bundle);

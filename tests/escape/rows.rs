@@ -208,6 +208,20 @@ pub const ROWS: &[Row] = &[
         "",
     ),
     Row(
+        "CVE-2016-9962 by CAP_SYS_PTRACE",
+        Runtime,
+        "who comes in is seen only with the workload's rights and nothing of the runtime's",
+        "nobody_inside_traces_who_comes",
+        "",
+    ),
+    Row(
+        "the same in the pid namespace of a pod",
+        Runtime,
+        "a launch emerges into a shared pid namespace when it is complete",
+        "nobody_in_a_shared_pid_namespace_traces_a_launch",
+        "",
+    ),
+    Row(
         "CVE-2016-8659",
         Runtime,
         "not dumpable from before the first namespace until execve",

@@ -5,6 +5,10 @@
  *   probe sleep                               waits to be killed
  *   probe watch PATH                          until PATH is there: looks into every other process, takes hold of its
  *                                             program and writes it; prints what it saw, a line each, "OWNED" at the worst
+ *   probe trace PATH EGAC                     until PATH is there: seizes every other process by ptrace and prints what it
+ *                                             has, rights, descriptors, namespaces, and whether EGAC, read backwards, is
+ *                                             in its memory; last, how many it held before and after they came to be
+ *                                             programs of the image, and, of a child of its own, "control" and the same
  *
  * NUMBER may be i386:N (by int 0x80) or x32:N. ARG is a number; str=TEXT, a pointer to it; buf, a pointer to zeroes;
  * words=A,B,..., a pointer to these, of 64 bits each; open=PATH, a descriptor; child, the pid of a child. Each call is made by a process of its own, because some of them
@@ -21,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -228,6 +233,165 @@ static void watch(const char *until)
     overwrite(held, count);
 }
 
+/* What /proc/PID/status says of a set of capabilities; of another process, or of us. */
+static unsigned long long rights(int pid, const char *set)
+{
+    char path[64], line[256];
+    unsigned long long bits = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    FILE *status = fopen(path, "re");
+    while (status && fgets(line, sizeof(line), status))
+        if (strncmp(line, set, strlen(set)) == 0)
+            bits = strtoull(line + strlen(set) + 1, NULL, 16);
+    if (status)
+        fclose(status);
+    return bits;
+}
+
+/* Whether the text is in the writable memory of a process. */
+static int remembers(int pid, const char *text)
+{
+    static char block[1 << 20];
+    char path[64], line[512];
+    int found = 0;
+    snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+    int mem = open(path, O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "re");
+    while (mem >= 0 && maps && fgets(line, sizeof(line), maps)) {
+        unsigned long from, to;
+        char mode[8];
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) != 3 || mode[1] != 'w')
+            continue;
+        for (; from < to; from += sizeof(block)) {
+            size_t want = to - from < sizeof(block) ? to - from : sizeof(block);
+            ssize_t n = pread(mem, block, want, (off_t)from);
+            found |= n > 0 && memmem(block, (size_t)n, text, strlen(text)) != NULL;
+        }
+    }
+    if (maps)
+        fclose(maps);
+    if (mem >= 0)
+        close(mem);
+    return found;
+}
+
+/* What it is by the numbers of the kernel, and not by a path that every root has. */
+static void look_at(const char *path, const char *what)
+{
+    char text[480], line[512];
+    struct stat stat_;
+    ssize_t n = readlink(path, text, sizeof(text) - 1);
+    if (n <= 0)
+        return;
+    text[n] = 0;
+    /* A pipe and a socket are new each time. */
+    char *number = strchr(text, '[');
+    if (text[0] != '/' && number)
+        *number = 0;
+    if (text[0] == '/' && stat(path, &stat_) == 0)
+        snprintf(line, sizeof(line), "%.440s %lu", text, (unsigned long)stat_.st_ino);
+    else
+        snprintf(line, sizeof(line), "%.440s", text);
+    say(what, line);
+}
+
+/* Holds a process, says what it has, and lets it go. 0: it was gone; 1: it runs a program of the image; 2: not yet. */
+static int hold(int pid, const char *text, const struct stat *image, const char *who)
+{
+    static const char *types[] = { "user", "pid", "mnt", "net", "ipc", "uts", "cgroup" };
+    char path[320], what[64];
+    int status;
+    if (ptrace(PTRACE_SEIZE, pid, 0, 0) != 0)
+        return 0;
+    if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) != 0 || waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status))
+        return 0;
+    struct stat exe;
+    snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+    int own = stat(path, &exe) != 0 || exe.st_ino == image[0].st_ino || exe.st_ino == image[1].st_ino;
+    if (!own || *who) {
+        const char *links[] = { "exe", "cwd", "root" };
+        for (int i = 0; i < 3; i++) {
+            snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
+            snprintf(what, sizeof(what), "%s%s", who, links[i]);
+            look(path, what);
+        }
+        snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+        snprintf(what, sizeof(what), "%sfd", who);
+        DIR *fds = opendir(path);
+        struct dirent *fd;
+        while (fds && (fd = readdir(fds))) {
+            snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, fd->d_name);
+            look_at(path, what);
+        }
+        if (fds)
+            closedir(fds);
+        snprintf(what, sizeof(what), "%srights", who);
+        const char *sets[] = { "CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb" };
+        for (int i = 0; i < 5; i++)
+            if (rights(pid, sets[i]) & ~rights(getpid(), sets[i]))
+                say(what, sets[i]);
+        snprintf(what, sizeof(what), "%snamespace", who);
+        for (int i = 0; i < 7; i++) {
+            snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, types[i]);
+            look(path, what);
+        }
+        snprintf(what, sizeof(what), "%smemory", who);
+        if (remembers(pid, text))
+            say(what, "of the host");
+    }
+    ptrace(PTRACE_DETACH, pid, 0, 0);
+    return own ? 1 : 2;
+}
+
+static void trace(const char *until, char *text)
+{
+    struct stat image[2];
+    int early = 0, late = 0, seen[4096] = { 0 }, looks[4096] = { 0 };
+    if (stat("/bin/busybox", &image[0]) != 0 || stat("/proc/self/exe", &image[1]) != 0)
+        exit(2);
+    for (size_t i = 0, n = strlen(text); i < n / 2; i++) {
+        char c = text[i];
+        text[i] = text[n - 1 - i];
+        text[n - 1 - i] = c;
+    }
+    /* The control: it has the text in its memory, a namespace of its own, and a descriptor. */
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (open("/etc/passwd", O_RDONLY) < 0)
+            _exit(2);
+        for (;;)
+            pause();
+    }
+    usleep(100000);
+    hold(child, text, image, "control ");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    say("watching", "");
+    while (access(until, F_OK) != 0) {
+        DIR *all = opendir("/proc");
+        struct dirent *entry;
+        while (all && (entry = readdir(all))) {
+            int pid = atoi(entry->d_name);
+            /* Those that were here before us are no news; a number may come again, long after. */
+            if (pid <= 0 || pid <= getpid() || seen[pid % 4096] == pid)
+                continue;
+            int how = hold(pid, text, image, "");
+            early += how == 2;
+            late += how == 1;
+            /* One that has not yet become the program is looked at again, now and then at another place. */
+            if (how == 1 || (how == 2 && ++looks[pid % 4096] % 3 == 0))
+                seen[pid % 4096] = pid;
+        }
+        if (all)
+            closedir(all);
+        while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
+            ;
+    }
+    printf("held %d before and %d after\n", early, late);
+}
+
 /* Starts a command without a system call, as a service manager's filter leaves it: the call answers ENOSYS. */
 static int without(char **words)
 {
@@ -261,6 +425,9 @@ int main(int argc, char **argv)
     } else if (argc == 3 && strcmp(argv[1], "watch") == 0) {
         setvbuf(stdout, NULL, _IOLBF, 0);
         watch(argv[2]);
+    } else if (argc == 4 && strcmp(argv[1], "trace") == 0) {
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        trace(argv[2], argv[3]);
     } else if (argc > 3 && strcmp(argv[1], "without") == 0) {
         return without(argv + 2);
     } else if (argc == 2 && strcmp(argv[1], "sleep") == 0) {
