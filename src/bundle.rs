@@ -8,6 +8,7 @@
 mod mend;
 
 use crate::error::{Context, Error, Result};
+use crate::json;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Process, Spec};
@@ -137,39 +138,7 @@ fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8], process: &str) -> Res
 }
 
 fn read_tracked<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
-    let mut unknown = Vec::new();
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let value: T = serde_ignored::deserialize(tracked, |path| {
-        if unknown.len() < MAX_LIST {
-            unknown.push(path_text(&path));
-        }
-    })
-    .map_err(|e| json_error(&e, &track.path().to_string()))?;
-    json.end().map_err(|e| json_error(&e, ""))?;
-    unknown.sort();
-    Ok((value, unknown))
-}
-
-/// `linux.namespaces[1].type`, as the errors of wrong values have it.
-fn path_text(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", path_text(parent)),
-        Path::Map { parent, key } => match path_text(parent) {
-            above if above.is_empty() => key.clone(),
-            above => format!("{above}.{key}"),
-        },
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => path_text(parent),
-    }
-}
-
-fn json_error(e: &serde_json::Error, path: &str) -> Error {
-    let path = path.trim_matches('.').replace(".?", "");
-    let subject = if e.is_syntax() || e.is_eof() { String::new() } else { path };
-    Error::new("config.json", subject, json_words(&e.to_string()))
+    json::read(bytes).map_err(|e| Error::new("config.json", e.path, json_words(&e.why)))
 }
 
 /// serde's message without the names of our types.
@@ -224,7 +193,7 @@ fn refuse_nul(bytes: &[u8]) -> Result<()> {
             _ => None,
         }
     }
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| json_error(&e, ""))?;
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| bad("", json_words(&e.to_string())))?;
     match find(&value, "") {
         Some(path) => Err(Error::new("config.json", path, "a NUL byte in a string: the kernel would cut it there")),
         None => Ok(()),

@@ -486,7 +486,10 @@ fn binary(machine: &Machine) -> Row {
     let reason = plan::own::exposed_to_invented(&machine.host).filter(|_| !machine.tries.sealed);
     match (reason, &machine.tries.memory_file) {
         (None, _) => whole(NAME, "no container can write it"),
-        (Some(why), Ok(())) => whole(NAME, format!("{why}: a sealed copy in memory runs in its place")),
+        (Some(why), Ok(())) => whole(
+            NAME,
+            format!("{why}: a sealed page of memory stands before the workload, or a copy runs in its place"),
+        ),
         (Some(why), Err(e)) => Row::refuses(
             NAME,
             format!("{why}, and a copy in memory cannot be executed: {}", e.words()),

@@ -16,10 +16,10 @@ use crate::error::{Context, Error, Result, printable};
 use crate::plan::{Actor, Moment, Plan, Step};
 use crate::policy::Finding;
 use crate::pty::{self, Pty};
-use crate::sync::{Channel, Tag};
-use crate::{hooks, mount, mountinfo, observer, sys};
+use crate::sync::{Channel, Tag, message_with_room};
+use crate::{hooks, mount, mountinfo, observer, own, stub, sys};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, umask};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, Statfs, statfs};
@@ -49,6 +49,8 @@ pub struct Inheritance<'a> {
     pub gate: Option<OwnedFd>,
     /// Where to write a failure after the commit.
     pub failure: Option<OwnedFd>,
+    /// The sealed stub, where the plan has one.
+    pub stub: Option<OwnedFd>,
     /// Stay tied to the runtime.
     pub foreground: bool,
     /// The bundle directory, for the state that hooks read.
@@ -124,6 +126,7 @@ struct Child<'a> {
 /// All that the execve needs, allocated before the first filter.
 struct Prepared {
     path: CString,
+    /// For the stub the path is among them, as the first.
     args: sys::ExecArray,
     env: sys::ExecArray,
     /// An error message with room for the errno.
@@ -420,6 +423,7 @@ impl Child<'_> {
                 Ok(())
             }
             Step::Ready => self.report_ready(),
+            Step::Stub { .. } => self.become_stub(),
             Step::Gate => self.gate(),
             // Where it comes so early it was made sure that it lets us go on.
             Step::Seccomp { filter } if self.outside => {
@@ -461,7 +465,7 @@ impl Child<'_> {
     fn await_go(&mut self) -> Result<()> {
         let message = self.own.channel.expect(Tag::Go)?;
         let (pid, slots): (i32, Vec<usize>) =
-            serde_json::from_slice(&message.payload).map_err(|e| Error::new("sync", "Go", e.to_string()))?;
+            crate::json::from_slice(&message.payload).map_err(|e| Error::new("sync", "Go", e.to_string()))?;
         self.host_pid = pid;
         for (slot, fd) in slots.into_iter().zip(message.fds) {
             while self.own.slots.len() <= slot {
@@ -601,7 +605,7 @@ impl Child<'_> {
     fn close_fds(&mut self, preserve: u32) -> Result<()> {
         own_null()?;
         let mut keep = vec![self.own.channel.fd().as_raw_fd()];
-        keep.extend(self.own.gate.iter().chain(&self.own.failure).map(AsRawFd::as_raw_fd));
+        keep.extend(self.own.gate.iter().chain(&self.own.failure).chain(&self.own.stub).map(AsRawFd::as_raw_fd));
         keep.extend(self.pty.iter().flat_map(|pty| [pty.master.as_raw_fd(), pty.slave.as_raw_fd()]));
         keep.extend((3..3 + preserve).map(u32::cast_signed));
         sys::close_all_but(keep).at("close descriptors", "")?;
@@ -620,6 +624,10 @@ impl Child<'_> {
         self.tell(false);
         let found = serde_json::to_vec(&self.findings).unwrap_or_default();
         self.own.channel.send(Tag::Ready, &found, &[])?;
+        if self.own.stub.is_some() {
+            // The rest of the talk is the stub's.
+            return Ok(());
+        }
         self.own.channel.expect(Tag::Commit)?;
         if !self.own.foreground {
             sys::set_parent_death_signal(0).at("ready", "death signal")?;
@@ -633,6 +641,26 @@ impl Child<'_> {
         let number = asks.map(|_| crate::listener::next_number()).transpose()?;
         let number = number.map(|n| n.to_string()).unwrap_or_default();
         self.own.channel.send(Tag::Committed, number.as_bytes(), &[])
+    }
+
+    /// Returns only if it cannot. The ends of the talk go through the execve, and the stub closes them for the workload.
+    fn become_stub(&mut self) -> Result<()> {
+        self.prepare()?;
+        // Under a filter nothing is allocated.
+        let failed =
+            |e: Errno| if self.filtered { quiet(e) } else { Error::os(stub::NAME, "memfd", e).hint(own::HINT) };
+        let ends = [
+            Some(self.own.channel.fd()),
+            self.own.gate.as_ref().map(AsFd::as_fd),
+            self.own.failure.as_ref().map(AsFd::as_fd),
+        ];
+        for end in ends.into_iter().flatten() {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed)?;
+        }
+        match (&self.ready, &self.own.stub) {
+            (Some(p), Some(stub)) => Err(failed(sys::fexecve(stub.as_fd(), &p.args, &p.env))),
+            _ => Err(failed(Errno::EINVAL)),
+        }
     }
 
     fn gate(&mut self) -> Result<()> {
@@ -710,26 +738,28 @@ impl Child<'_> {
                 (env, path)
             }
         };
-        let mark = 9999;
-        // The number is known only after the execve, so this hint must fit all of them.
-        let template = Error { errno: Some(mark), ..Error::new("exec", printable(&program), "") }
-            .hint("the file is there: ENOENT means that its interpreter or loader is not, ENOEXEC that it is of another format or architecture, E2BIG that args and env are too long");
-        let mut failure = vec![Tag::Failed as u8];
-        failure.extend(serde_json::to_vec(&template).unwrap_or_default());
-        let errno_at = failure
-            .windows(4)
-            .rposition(|w| w == b"9999")
-            .ok_or_else(|| Error::new("exec", program.as_str(), "has no room for an errno"))?;
+        let (failure, errno_at) = message_with_room(no_exec(&program))?;
+        let path = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| Error::os("exec", program.as_str(), Errno::EINVAL))?;
+        let args: std::result::Result<Vec<CString>, _> = args.into_iter().map(CString::new).collect();
+        let mut args = args.map_err(|_| Error::os("exec", program.as_str(), Errno::EINVAL))?;
+        if self.own.stub.is_some() {
+            args.insert(0, path.clone());
+        }
         self.ready = Some(Prepared {
-            path: CString::new(path.as_os_str().as_encoded_bytes())
-                .map_err(|_| Error::os("exec", program.as_str(), Errno::EINVAL))?,
-            args: sys::ExecArray::new(&args).at("exec", &program)?,
+            path,
+            args: sys::ExecArray::from_strings(args),
             env: sys::ExecArray::new(&env).at("exec", "environment")?,
             failure,
             errno_at,
         });
         Ok(())
     }
+}
+
+/// The workload could not be executed; the errno is known only then, so the hint must fit all of them.
+pub fn no_exec(program: &str) -> Error {
+    Error::new("exec", printable(program), "").hint("the file is there: ENOENT means that its interpreter or loader is not, ENOEXEC that it is of another format or architecture, E2BIG that args and env are too long")
 }
 
 /// An error that holds nothing but its number: made without allocating.

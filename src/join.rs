@@ -202,7 +202,7 @@ fn told_by(bridge: i32, ours: &Channel) -> Result<Entered> {
 
 /// The process that a bridge tells of.
 pub fn emerged(told: crate::sync::Message) -> Result<Entered> {
-    let pid = serde_json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
+    let pid = crate::json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
     let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
     Ok(Entered::Parent { pid, pidfd })
 }

@@ -31,13 +31,13 @@ use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, join, mount, observer, own, sys};
+use crate::{hooks, join, mount, observer, own, stub, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What a launch needs beside the plan.
@@ -270,7 +270,12 @@ impl Parent {
         }
         let Some(child) = child else { return Err(Error::new("launch", "plan", "has no clone")) };
         let hooked = if self.built { child.channel.send(Tag::Hooked, &[], &[]) } else { Ok(()) };
-        match hooked.and_then(|()| self.await_child(&child, setting, Tag::Ready)) {
+        let mut ready = hooked.and_then(|()| self.await_child(&child, setting, Tag::Ready));
+        if plan.has_stub() {
+            // Nobody comes in before it is there.
+            ready = ready.and_then(|()| self.await_child(&child, setting, Tag::Settled));
+        }
+        match ready {
             Ok(()) => Ok(Built {
                 pid: child.pid,
                 pidfd: child.pidfd,
@@ -525,6 +530,15 @@ impl Parent {
         outside: bool,
     ) -> Result<Child> {
         let (ours, theirs) = Channel::pair()?;
+        let number = |fd: &Option<OwnedFd>| fd.as_ref().map(AsRawFd::as_raw_fd);
+        // Here and not in the child: its limits (RLIMIT_FSIZE) are not for this.
+        let ends = stub::Ends {
+            channel: theirs.fd().as_raw_fd(),
+            gate: number(&setting.gate),
+            failure: number(&setting.failure),
+            foreground: setting.foreground,
+        };
+        let stub = stub::seal(setting.plan, &ends)?;
         let flags = namespaces.iter().fold(0, |f, n| f | n.flag());
         let joins = std::mem::take(&mut self.joins);
         let group = if into_cgroup { Some(self.group()?) } else { None };
@@ -559,6 +573,7 @@ impl Parent {
                     procfs,
                     gate: setting.gate.take(),
                     failure: setting.failure.take(),
+                    stub,
                     foreground: setting.foreground,
                     bundle: setting.bundle,
                     annotations: setting.annotations,
@@ -627,6 +642,7 @@ impl Parent {
                             procfs,
                             gate: None,
                             failure: None,
+                            stub: None,
                             foreground: setting.foreground,
                             bundle: setting.bundle,
                             annotations: setting.annotations,
@@ -663,7 +679,7 @@ impl Parent {
     /// Waits until the child has come so far; its findings come along.
     fn await_child(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<()> {
         let message = self.await_message(child, setting, awaited)?;
-        let found: Vec<Finding> = serde_json::from_slice(&message.payload).unwrap_or_default();
+        let found: Vec<Finding> = crate::json::from_slice(&message.payload).unwrap_or_default();
         self.findings.extend(found);
         Ok(())
     }

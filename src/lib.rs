@@ -8,13 +8,13 @@
 //!    (read)       (read)    (decide)  (decide)    (do)      (do)
 //! ```
 //!
-//! - read: [`bundle`] parses a bundle; [`host`] takes the facts of the machine, [`namespaces`] and [`sources`] those of the
+//! - read: [`bundle`] parses a bundle, by [`json`]; [`host`] takes the facts of the machine, [`namespaces`] and [`sources`] those of the
 //!   namespaces and of the paths that a bundle names, [`mountinfo`] the mounts that a process sees; [`secrets`] reads what
 //!   the caller hands to a container.
 //! - decide, pure: [`policy`] says what silence gets and how far a wish goes; [`seccomp`] compiles profiles;
 //!   [`plan`] lays the ladder of steps and `plan::explain` prints it; [`audit`] asks the same rules of a bundle or of a
 //!   container that runs, and reports; [`doctor`] asks them of this host.
-//! - do: [`own`] keeps the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
+//! - do: [`own`] and [`stub`] keep the runtime's own binary from containers; [`launch`] climbs the parent's side and [`init`] the child's, talking over [`sync`]; [`join`] enters a
 //!   container that runs; [`mount`] resolves paths in the container's root, [`cgroup`] makes and removes the group,
 //!   [`hooks`] runs hooks, [`pty`] makes a terminal inside, [`console`] follows a foreground run, [`listener`] and [`handover`] hand
 //!   descriptors to sockets of the caller, [`state`] remembers, [`observer`] looks on at a launch for [`narrate`], which tells it
@@ -36,6 +36,7 @@ pub mod hooks;
 pub mod host;
 pub mod init;
 pub mod join;
+pub mod json;
 pub mod launch;
 pub mod listener;
 pub mod log;
@@ -54,6 +55,7 @@ pub mod seccomp;
 pub mod secrets;
 pub mod sources;
 pub mod state;
+pub mod stub;
 pub mod sync;
 pub mod sys;
 pub mod timing;

@@ -117,7 +117,7 @@ pub fn messages(waits: bool) -> Vec<Vec<u8>> {
 
 /// What the child has told; true: it waits to go on.
 pub fn hear(payload: &[u8], pid: i32) -> bool {
-    let (waits, told): (bool, Vec<Told>) = serde_json::from_slice(payload).unwrap_or_default();
+    let (waits, told): (bool, Vec<Told>) = crate::json::from_slice(payload).unwrap_or_default();
     with(|o| {
         if let Some(times) = &mut o.times {
             times.child(&told, o.born);

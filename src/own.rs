@@ -1,4 +1,4 @@
-//! Do: the runtime executes a sealed copy of its own binary, in memory.
+//! Do: the runtime executes a sealed copy of its own binary, in memory, where a stub (`stub.rs`) would not do.
 //!
 //! A copy, and neither an overlay nor a read-only bind: those share their pages with the file on the host, so that a bug
 //! of the kernel's that writes to the page cache of what can be read (CVE-2022-0847, CVE-2026-31431) reaches the runtime
@@ -50,7 +50,8 @@ pub fn start_over(reason: &str) -> Result<Infallible> {
     Err(Error::os(STEP, "sealed copy", sys::fexecve(copy.as_fd(), &args, &env)).hint(HINT))
 }
 
-const HINT: &str = "a container that can write the runtime's binary gets a copy in memory: give it a user namespace that \
+/// What can be done where there is no executable memory.
+pub const HINT: &str = "a container that can write the runtime's binary gets a copy in memory: give it a user namespace that \
     does not map the binary's owner, or let vm.memfd_noexec be below 2";
 
 /// Does the step of the plan: what runs is the copy.
@@ -64,19 +65,29 @@ pub fn check() -> Result<()> {
     sys::set_name(&name).at(STEP, "name")
 }
 
-/// Nobody, whatever its rights, can change it any more: memfd_create(2), F_ADD_SEALS of fcntl(2).
+/// An empty file in memory that can be executed.
+pub fn memory() -> Result<OwnedFd> {
+    sys::executable_memory(c"stockade").at(STEP, "memfd").map_err(|e| e.hint(HINT))
+}
+
 fn copy() -> Result<OwnedFd> {
     let exe = "/proc/self/exe";
     let source = open(exe, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at(STEP, exe)?;
-    let memory = sys::executable_memory(c"stockade").at(STEP, "memfd").map_err(|e| e.hint(HINT))?;
+    let memory = memory()?;
     let (mut from, mut to) = (std::fs::File::from(source), std::fs::File::from(memory));
     std::io::copy(&mut from, &mut to).at(STEP, "memfd")?;
     let memory = OwnedFd::from(to);
+    seal(&memory)?;
+    Ok(memory)
+}
+
+/// Nobody, whatever its rights, can change it any more: F_ADD_SEALS of fcntl(2).
+pub fn seal(memory: &OwnedFd) -> Result<()> {
     // EBUSY while anything in the kernel holds a reference to a page: memory management does for a moment, and on a host
     // that watches its pages (DAMON) often.
     let mut left = ATTEMPTS;
     loop {
-        match fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::all())) {
+        match fcntl(memory, FcntlArg::F_ADD_SEALS(SealFlag::all())) {
             Err(Errno::EBUSY) if left > 0 => std::thread::sleep(Duration::from_millis(2)),
             done => break done.map(drop).at(STEP, "seals")?,
         }
@@ -86,7 +97,7 @@ fn copy() -> Result<OwnedFd> {
     if !is_sealed(memory.as_fd()) {
         return Err(Error::new(STEP, "memfd", "could not be sealed"));
     }
-    Ok(memory)
+    Ok(())
 }
 
 /// Whether nobody can ever write this file.

@@ -487,7 +487,7 @@ impl Entry {
 
     /// The intent record, or the state's copy where it is missing or torn.
     pub fn intent(&self) -> Result<Option<Intent>> {
-        match self.read("intent.json")?.and_then(|text| serde_json::from_str(&text).ok()) {
+        match self.read("intent.json")?.and_then(|text| crate::json::from_str(&text).ok()) {
             Some(intent) => Ok(Some(intent)),
             None => Ok(self.state()?.and_then(|s| s.intent)),
         }
@@ -505,7 +505,7 @@ impl Entry {
     /// What confines the container. Without it nothing may go in.
     pub fn confinement(&self) -> Result<Confinement> {
         let text = self.read(CONFINEMENT)?.unwrap_or_default();
-        serde_json::from_str(&text).map_err(|e| {
+        crate::json::from_str(&text).map_err(|e| {
             Error::new("state", self.dir.join(CONFINEMENT).display().to_string(), e.to_string())
                 .hint("the record of what confines the container is missing or damaged: nothing more is let in")
         })
@@ -519,7 +519,7 @@ impl Entry {
 
     /// The committed state; none before the commit, or where the file is torn.
     pub fn state(&self) -> Result<Option<State>> {
-        Ok(self.read("state.json")?.and_then(|text| serde_json::from_str(&text).ok()))
+        Ok(self.read("state.json")?.and_then(|text| crate::json::from_str(&text).ok()))
     }
 
     /// The state and status of a container that exists.
@@ -623,7 +623,7 @@ impl Entry {
 
     /// What the child wrote there.
     pub fn failure(&self) -> Option<Error> {
-        self.read("failure").ok().flatten().and_then(|text| serde_json::from_str(&text).ok())
+        self.read("failure").ok().flatten().and_then(|text| crate::json::from_str(&text).ok())
     }
 
     /// A file for what a foreground run denies.

@@ -5,7 +5,7 @@
 
 use crate::console::Signals;
 use crate::error::{Context, Error, Result};
-use crate::sys;
+use crate::{json, sys};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,12 +46,14 @@ pub enum Tag {
     Steps = 11,
     /// Parent: that is told, or you are known, go on.
     Next = 12,
+    /// The stub, in place of the child that was Ready: it waits for the commit.
+    Settled = 13,
 }
 
 impl Tag {
     fn from(byte: u8) -> Option<Tag> {
-        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Start, Steps};
-        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Steps, Next]
+        use Tag::{Built, Commit, Committed, Console, Entered, Failed, Go, Hooked, Next, Ready, Settled, Start, Steps};
+        [Go, Console, Ready, Commit, Committed, Start, Failed, Entered, Built, Hooked, Steps, Next, Settled]
             .into_iter()
             .find(|t| *t as u8 == byte)
     }
@@ -171,8 +173,22 @@ impl Channel {
 
 /// The error in a `Failed` message.
 pub fn failure(payload: &[u8]) -> Error {
-    serde_json::from_slice(payload)
+    json::from_slice(payload)
         .unwrap_or_else(|e| Error::new("launch", "child", format!("failed, and its error is unreadable: {e}")))
+}
+
+/// A whole `Failed` message whose errno is known only when nothing can be allocated any more: four digits at the place that
+/// comes along.
+pub fn message_with_room(error: Error) -> Result<(Vec<u8>, usize)> {
+    const MARK: i32 = 9999;
+    let error = Error { errno: Some(MARK), ..error };
+    let subject = error.subject.clone();
+    let mut message = vec![Tag::Failed as u8];
+    message.extend(serde_json::to_vec(&error).unwrap_or_default());
+    match message.windows(4).rposition(|w| w == MARK.to_string().as_bytes()) {
+        Some(at) => Ok((message, at)),
+        None => Err(Error::new("sync", subject, "has no room for an errno")),
+    }
 }
 
 /// The other side ended without a word.

@@ -259,6 +259,36 @@ pub fn fexecve(file: BorrowedFd<'_>, argv: &ExecArray, envp: &ExecArray) -> Errn
     Errno::last()
 }
 
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    include_str!("stub.s"),
+    head = const crate::stub::HEAD,
+    table = const crate::stub::TABLE,
+    eintr = const libc::EINTR,
+    enoent = const libc::ENOENT,
+    execve = const libc::SYS_execve,
+    write = const libc::SYS_write,
+    exit_group = const libc::SYS_exit_group,
+);
+
+/// The machine code of the stub, which lies in our file as data; none for a machine that it is not written for.
+pub fn stub_code() -> &'static [u8] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        unsafe extern "C" {
+            static stockade_stub_begin: u8;
+            static stockade_stub_end: u8;
+        }
+        // SAFETY: two labels of one section of read-only data, in this order, with nothing but bytes between them.
+        unsafe {
+            let (begin, end) = (&raw const stockade_stub_begin, &raw const stockade_stub_end);
+            std::slice::from_raw_parts(begin, end.offset_from_unsigned(begin))
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    &[]
+}
+
 /// memfd_create(2): a file in memory that may be executed and sealed.
 pub fn executable_memory(name: &CStr) -> Res<OwnedFd> {
     /// Since Linux 6.3, where vm.memfd_noexec=1 makes it necessary.

@@ -599,13 +599,13 @@ fn syntax() -> Vec<Case> {
         case("a NUL in a value", &["process.args[2]", "NUL"], |i| i.replaced("echo fine", "echo\\u0000fine")),
         case("a NUL in a name", &["process.a\\0b", "NUL"], |i| i.replaced("\"args\"", "\"a\\u0000b\":1,\"args\"")),
         case("100,000 brackets", &["config.json", "not a JSON object"], |i| i.text(&"[".repeat(100_000))),
-        case("100,000 braces", &["config.json", "EOF"], |i| i.text(&"{\"root\":".repeat(100_000))),
-        case("deep in an unknown field", &["moon", "unknownFields"], |i| {
+        case("100,000 braces", &["config.json", "recursion limit"], |i| i.text(&"{\"root\":".repeat(100_000))),
+        case("deep in an unknown field", &["config.json", "recursion limit"], |i| {
             let deep = format!("{{\"moon\":{}{},", "[".repeat(100_000), "]".repeat(100_000));
             i.replaced("{", &deep);
         }),
-        case("deep in an unknown field under oci", &[], |i| {
-            let deep = format!("{{\"moon\":{}{},", "[".repeat(100_000), "]".repeat(100_000));
+        case("a hundred deep in an unknown field under oci", &[], |i| {
+            let deep = format!("{{\"moon\":{}{},", "[".repeat(100), "]".repeat(100));
             i.replaced("{", &deep);
         })
         .oci()

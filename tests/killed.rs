@@ -211,7 +211,9 @@ fn killed_with_child_at(bundle: &Bundle, args: &[&str], point: usize) -> Option<
                 ptrace::syscall(child, None).unwrap();
             }
             WaitStatus::PtraceEvent(_, _, event) => {
-                executed |= event == Event::PTRACE_EVENT_EXEC as i32;
+                // The stub comes before the workload, and has points of its own.
+                let exe = std::fs::read_link(format!("/proc/{child}/exe")).unwrap_or_default();
+                executed |= event == Event::PTRACE_EVENT_EXEC as i32 && !exe.starts_with("/memfd:stockade (deleted)");
                 ptrace::syscall(child, None).unwrap();
             }
             WaitStatus::Stopped(_, signal) => ptrace::syscall(child, signal).unwrap(),

@@ -170,23 +170,109 @@ fn executed_from(binary: &Path, bundle: &Bundle) -> PathBuf {
     exe
 }
 
+/// What waits for `start`: the file that it is executed from, and its size.
+fn waits_as(binary: &Path, bundle: &Bundle) -> (PathBuf, u64) {
+    bundle.write();
+    let dir = bundle.path().display().to_string();
+    let mut create = by(binary, bundle, &["create", "--bundle", &dir, "box"]);
+    assert!(create.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let exe = format!("/proc/{}/exe", bundle.pid());
+    let found = (fs::read_link(&exe).unwrap(), fs::metadata(&exe).unwrap().len());
+    ok(&by(binary, bundle, &["delete", "--force", "box"]).output().unwrap());
+    found
+}
+
 #[test]
-fn the_copy_is_made_where_it_is_needed_and_nowhere_else() {
-    need_root!("the_copy_is_made_where_it_is_needed_and_nowhere_else");
+fn the_stub_and_the_copy_are_made_where_they_are_needed_and_nowhere_else() {
+    need_root!("the_stub_and_the_copy_are_made_where_they_are_needed_and_nowhere_else");
     let strict = || Bundle::silent(&["sleep", "1000"]);
+    let oci = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut bundle = Bundle::usual(&["sleep", "1000"]).policy("oci");
+        change(&mut bundle.config);
+        bundle
+    };
     let memory = Path::new("/memfd:stockade (deleted)");
-    for (bundle, owner, mode, copied) in [
-        (strict(), 0, 0o755, false),
-        (strict(), 1000, 0o755, false),
-        (strict(), 0, 0o775, true),
-        (strict(), 0, 0o757, true),
-        (strict(), 700_000, 0o755, true),
-        (Bundle::usual(&["sleep", "1000"]).policy("oci"), 0, 0o755, true),
+    let (nothing, stub, copy) = ((false, false), (false, true), (true, true));
+    let hook = json!({ "startContainer": [{ "path": "/bin/true" }] });
+    let host = json!([{ "type": "mount" }, { "type": "ipc" }]);
+    for (bundle, owner, mode, guard) in [
+        (strict(), 0, 0o755, nothing),
+        (strict(), 1000, 0o755, nothing),
+        (strict(), 0, 0o775, stub),
+        (strict(), 0, 0o757, stub),
+        (strict(), 700_000, 0o755, stub),
+        (oci(&|_| {}), 0, 0o755, stub),
+        (oci(&|c| c["hooks"] = hook.clone()), 0, 0o755, copy),
+        (oci(&|c| c["linux"]["rootfsPropagation"] = json!("shared")), 0, 0o755, copy),
+        // Where a label is for the workload, the copy is what is left; this machine may have AppArmor.
+        (oci(&|c| c["linux"]["namespaces"] = host.clone()), 0, 0o755, copy),
     ] {
+        let labelled = guard == stub
+            && bundle.global.iter().all(|w| w != "oci")
+            && Path::new("/sys/kernel/security/apparmor").exists();
+        let guard = if labelled { copy } else { guard };
         let binary = own_runtime(bundle.path(), owner, mode);
+        let (exe, size) = waits_as(&binary, &bundle);
+        assert_eq!(exe, if guard.1 { memory } else { &binary }, "owner {owner}, mode {mode:o}, {:?}", bundle.config);
+        // A page of code and table, or all of the runtime.
+        assert_eq!(size > 16 << 10, guard != stub, "{size}: {:?}", bundle.config);
         let exe = executed_from(&binary, &bundle);
-        assert_eq!(exe, if copied { memory } else { &binary }, "owner {owner}, mode {mode:o}, {:?}", bundle.global);
+        assert_eq!(exe, if guard.0 { memory } else { &binary }, "owner {owner}, mode {mode:o}, {:?}", bundle.config);
     }
+}
+
+#[test]
+fn whoever_comes_in_before_the_start_finds_the_stub() {
+    need_root!("whoever_comes_in_before_the_start_finds_the_stub");
+    let mut bundle = Bundle::usual(&["sh", "-c", "echo started; ls /proc/self/fd | wc -w"]).policy("oci");
+    let all = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN", "CAP_KILL"];
+    bundle.config["process"]["capabilities"] = json!({ "bounding": all, "effective": all, "permitted": all });
+    bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_FSIZE", "soft": 0, "hard": 0 }]);
+    let binary = own_runtime(bundle.path(), 0, 0o755);
+    let before = digest(&binary);
+    ok(&bundle.create());
+    let inside = |script: &str| {
+        let mut exec = by(&binary, &bundle, &["exec", "--cap", "CAP_SYS_PTRACE", "box", "sh", "-c", script]);
+        text(&exec.output().unwrap().stdout)
+    };
+    // Its file is memory that nobody can write, and what it has open is the talk with the runtime.
+    assert_eq!(inside("readlink /proc/1/exe; cat /proc/1/comm"), "/memfd:stockade (deleted)\nstockade\n");
+    assert_eq!(inside("printf x 1<>/proc/1/exe && echo written"), "");
+    let open = inside("for f in /proc/1/fd/*; do readlink $f; done");
+    assert!(open.lines().count() >= 4, "{open}");
+    for link in open.lines().skip(3) {
+        assert!(link.starts_with("socket:") || link.ends_with("/gate") || link.ends_with("/failure"), "{open}");
+    }
+    // It has the rights of the workload already, and has mapped nothing of the host's.
+    let maps = inside("cat /proc/1/maps");
+    let files: Vec<_> =
+        maps.lines().filter_map(|l| l.split_whitespace().nth(5)).filter(|f| f.starts_with('/')).collect();
+    assert!(!files.is_empty() && files.iter().all(|f| f.starts_with("/memfd:stockade")), "{maps}");
+    let bounds = inside("grep CapBnd /proc/1/status; grep CapBnd /proc/self/status");
+    let bounds: Vec<_> = bounds.lines().collect();
+    assert!(bounds.len() == 2 && bounds[0] == bounds[1], "{bounds:?}");
+    ok(&bundle.verb(&["start", "box"]));
+    assert_eq!(digest(&binary), before);
+    bundle.delete();
+}
+
+#[test]
+fn a_workload_that_is_the_runtimes_own_file_is_the_stub() {
+    need_root!("a_workload_that_is_the_runtimes_own_file_is_the_stub");
+    // It runs through its table once more, finds nobody to talk to, and ends.
+    for args in [&["/proc/self/exe", "--version"][..], &["/script"]] {
+        let bundle = Bundle::usual(args).policy("oci");
+        let script = bundle.rootfs().join("script");
+        fs::write(&script, "#!/proc/self/exe --version\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let out = bundle.run();
+        assert_eq!((out.status.code(), text(&out.stdout)), (Some(126), String::new()), "{}", text(&out.stderr));
+    }
+    // Control: where it is a copy, it is all of the runtime.
+    let mut bundle = Bundle::usual(&["/proc/self/exe", "--version"]).policy("oci");
+    bundle.config["hooks"] = json!({ "startContainer": [{ "path": "/bin/true" }] });
+    let out = bundle.run();
+    assert!(ok(&out).contains("stockade: "), "{}", text(&out.stdout));
 }
 
 #[test]
@@ -293,8 +379,8 @@ fn a_process_that_joins_cannot_be_looked_at_from_a_user_namespace() {
     need_root!(name);
     let all = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"];
     let script = r#"while :; do for p in /proc/[0-9]*; do
-            e=$(tr -d '\0' <$p/cmdline 2>/dev/null)
-            case $e in *--console-'socket'*) ls -l $p/fd/ >/seen/fds 2>&1; readlink $p/exe >/seen/exe; (exec 9<$p/mem) 2>/dev/null && echo open >/seen/mem; echo >/seen/done; sleep 1000;; esac
+            read -r name 2>/dev/null <$p/comm
+            case $name in stockade*) ls -l $p/fd/ >/seen/fds 2>&1; readlink $p/exe >/seen/exe; (exec 9<$p/mem) 2>/dev/null && echo open >/seen/mem; echo >/seen/done; sleep 1000;; esac
         done; done"#;
     let mut bundle = Bundle::silent(&["sh", "-c", script]);
     bundle.config["process"]["capabilities"] = json!({ "bounding": all, "effective": all, "permitted": all });

@@ -220,7 +220,7 @@ impl<'a> Subject<'a> {
     }
 
     fn parsed<T: DeserializeOwned>(&self, pointer: &str) -> Option<T> {
-        self.get(pointer).and_then(|v| serde_json::from_value(v.clone()).ok())
+        self.get(pointer).and_then(|v| crate::json::from_value(v).ok())
     }
 
     fn mounts(&self) -> &[Mount] {
@@ -429,8 +429,9 @@ impl<'a> Subject<'a> {
     fn resources(&self) -> std::result::Result<Vec<resources::Wanted>, Error> {
         let asked: LinuxResources = match self.get("/linux/resources") {
             None => LinuxResources::default(),
-            Some(v) => serde_json::from_value(v.clone())
-                .map_err(|e| Error::new("config.json", "linux.resources", e.to_string()))?,
+            Some(v) => {
+                crate::json::from_value(v).map_err(|e| Error::new("config.json", "linux.resources", e.to_string()))?
+            }
         };
         resources::asked(&asked)
     }
@@ -584,7 +585,7 @@ impl<'a> Subject<'a> {
     fn device_rules(&self) -> Vec<(usize, device::Rule)> {
         let each = self.list("/linux/resources/devices").iter().enumerate();
         each.filter_map(|(i, v)| {
-            let rule = serde_json::from_value(v.clone()).ok()?;
+            let rule = crate::json::from_value(v).ok()?;
             Some((i, device::from_oci(std::slice::from_ref(&rule)).ok()?.into_iter().next()?))
         })
         .collect()

@@ -29,7 +29,7 @@ pub fn mend(bytes: &[u8], process: &str) -> Option<Mended> {
     {
         let Some(list) = list.as_array_mut() else { continue };
         list.retain(|name| match name {
-            Value::String(text) if serde_json::from_value::<Capability>(name.clone()).is_err() => {
+            Value::String(text) if crate::json::from_value::<Capability>(name).is_err() => {
                 lost.push((format!("process.capabilities.{set}"), text.clone()));
                 false
             }

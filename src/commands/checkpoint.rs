@@ -306,7 +306,7 @@ fn recall(places: &Places, path: &Path) -> Result<Images> {
         .hint("images of a --pre-dump alone are none, either"),
         _ => e,
     })?;
-    serde_json::from_str(&text).map_err(|e| Error::new("--image-path", format!("{shown}/{RECORD}"), e.to_string()))
+    crate::json::from_str(&text).map_err(|e| Error::new("--image-path", format!("{shown}/{RECORD}"), e.to_string()))
 }
 
 /// `stockade restore`.

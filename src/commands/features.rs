@@ -85,7 +85,7 @@ fn annotations() -> BTreeMap<&'static str, String> {
 
 /// The words that an enum of config.json takes, sorted: its parser names them when it is given another.
 fn words<T: DeserializeOwned>() -> Vec<String> {
-    let Err(refusal) = serde_json::from_value::<T>(json!("")) else { return Vec::new() };
+    let Err(refusal) = crate::json::from_value::<T>(&json!("")) else { return Vec::new() };
     let text = refusal.to_string();
     let expected = text.split_once("expected").map_or("", |(_, list)| list);
     let mut words: Vec<String> = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();

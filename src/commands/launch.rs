@@ -111,12 +111,13 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
             .hint("add \"process\": {\"args\": [...], \"cwd\": \"/\"}"));
     }
     let policy = Policy::choose(global.policy.as_deref())?;
-    own::secure(plan::own::exposed_surely(&bundle, &policy), Binary::read())?;
+    let asks = watcher.is_some();
+    own::secure(plan::own::copied_surely(&bundle, &policy, asks), Binary::read())?;
     let began = observer::now();
     let mut host = global.host()?;
     host.look_for(&bundle, policy.daemon_sockets != Above::Allow);
     observer::phase("facts of the host", began);
-    own::secure(plan::own::exposed(&bundle, &policy, &host), host.binary)?;
+    own::secure(plan::own::guard(&bundle, &policy, &host, asks).copy(), host.binary)?;
     let secrets = secrets::read_all(&args.secret)?;
     let request = Request {
         bundle,

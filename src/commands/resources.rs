@@ -8,7 +8,7 @@ use crate::observe::{monitor, ps, stats};
 use crate::plan::resources::{Wanted, asked};
 use crate::policy::{Finding, parse_size};
 use crate::state::{Entry, State, Status, Store};
-use crate::sys;
+use crate::{json, sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -129,9 +129,7 @@ fn read_resources(path: &str) -> Result<LinuxResources> {
         std::fs::File::open(path).and_then(|f| f.take(1 << 20).read_to_string(&mut text)).at("--resources", path)?;
         text
     };
-    let mut json = serde_json::Deserializer::from_str(&text);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|e| Error::new("--resources", format!("{path}: {}", e.path()), e.inner().to_string()))
+    json::from_str(&text).map_err(|e| Error::new("--resources", format!("{path}: {}", e.path), e.why))
 }
 
 /// The flags say the same as a file would: one way for both.
@@ -173,7 +171,7 @@ fn from_flags(args: &Update) -> Result<LinuxResources> {
         put("cpu", "quota", Some(((cpus * 100_000.0).round() as i64).into()));
         put("cpu", "period", Some(100_000.into()));
     }
-    serde_json::from_value(all).map_err(|e| Error::new("update", "flags", e.to_string()))
+    json::from_value(&all).map_err(|e| Error::new("update", "flags", e.to_string()))
 }
 
 /// What an update leaves unsaid keeps its value: the limit that a swap is counted on, the quota beside a new period, the
@@ -202,7 +200,7 @@ fn complete(group: &Group, resources: LinuxResources) -> Result<LinuxResources> 
             value["cpu"]["period"] = period.into();
         }
     }
-    serde_json::from_value(value).map_err(|e| Error::new("update", "resources", e.to_string()))
+    json::from_value(&value).map_err(|e| Error::new("update", "resources", e.to_string()))
 }
 
 /// memory.checkBeforeUpdate: a limit below what is used now would only start the OOM killer.

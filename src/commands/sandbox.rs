@@ -123,7 +123,7 @@ pub fn launch(
     let host = global.host()?;
     observer::phase("facts of the host", began);
     if !args.explain {
-        own::secure(plan::own::exposed_to_invented(&host), host.binary)?;
+        own::secure(plan::own::guard_of_sandbox(&policy, &host, watcher.is_some()).copy(), host.binary)?;
     }
     // Before anything is made; a file that is missing is known at once.
     let secrets = secrets::read_all(&args.secret)?;

@@ -53,7 +53,7 @@ fn profile(name: &str) -> Result<LinuxSeccomp> {
     } else if value.get("ociVersion").is_some() {
         return Err(wrong("a config.json without linux.seccomp".to_owned()));
     }
-    let profile: LinuxSeccomp = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+    let profile: LinuxSeccomp = crate::json::from_value(&value).map_err(|e| wrong(e.to_string()))?;
     seccomp::compile(&profile).map_err(|e| wrong(e.to_string()))?;
     Ok(profile)
 }

@@ -300,6 +300,8 @@ pub struct Tail {
     pub listen_fds: u32,
     /// Whether the process has stayed out of its pid namespace so far; and what the runtime does to it once it emerged.
     pub emerge: Option<Vec<Step>>,
+    /// Why there is a stub before the workload.
+    pub stub: Option<String>,
 }
 
 /// Lays one of the two legal tails.
@@ -315,6 +317,7 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
         preserve_fds,
         listen_fds,
         emerge,
+        stub,
     } = tail;
     let user = process.user();
     let args = process.args().clone().unwrap_or_default();
@@ -368,8 +371,10 @@ pub fn tail(process: &Process, tail: Tail, steps: &mut Vec<Step>) -> Result<()> 
     steps.push(Step::Ready);
     let hooks = Some(Step::ContainerHooks { moment: Moment::StartContainer, hooks: start_hooks });
     let hooks = hooks.filter(|s| !matches!(s, Step::ContainerHooks { hooks, .. } if hooks.is_empty()));
-    let gate = std::iter::once(Step::Gate).chain(hooks);
-    if asks {
+    // The rights that a filter takes without no_new_privs do not go through the stub's execve.
+    let early = asks || (stub.is_some() && carried != 0);
+    let gate = stub.map(|why| Step::Stub { why }).into_iter().chain(std::iter::once(Step::Gate)).chain(hooks);
+    if early {
         steps.extend(confining.into_iter().chain(gate));
     } else {
         steps.extend(gate.chain(confining));
@@ -470,6 +475,13 @@ const CLONE_SIBLING: u64 = 0x8000 | 0x1000;
 /// The ioctl that makes a terminal the controlling one.
 const TIOCSCTTY: u64 = 0x540E;
 
+/// What a profile says of a call, by its name.
+pub(super) fn verdict(profile: &LinuxSeccomp, name: &str) -> Option<seccomp::Verdict> {
+    let abi = seccomp::syscalls::Abi::NATIVE;
+    let number = seccomp::syscalls::Syscall::named(name)?.number(abi)?;
+    Some(seccomp::verdict(profile, abi.audit(), number, [0; 6]))
+}
+
 /// After the filter come execve, and write and exit_group when it fails; in the second tail a capset before; and where
 /// the filter is there before the gate, the read of that. An agent may be asked about them, as it has the listener by
 /// then; but not about write, by which a failure is told.
@@ -482,9 +494,7 @@ fn permits_exec(profile: &LinuxSeccomp, needs_capset: bool, before_gate: bool) -
         needed.push("read");
     }
     for name in needed {
-        let abi = seccomp::syscalls::Abi::NATIVE;
-        let number = seccomp::syscalls::Syscall::named(name).and_then(|call| call.number(abi));
-        let verdict = number.map(|n| seccomp::verdict(profile, abi.audit(), n, [0; 6]));
+        let verdict = verdict(profile, name);
         let asked = verdict == Some(seccomp::Verdict::Notify);
         if verdict.is_some_and(seccomp::Verdict::permits) || (asked && name != "write") {
             continue;

@@ -232,6 +232,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
         preserve_fds: request.preserve_fds,
         listen_fds: 0,
         emerge: outside.then_some(later),
+        stub: None,
     };
     credentials::tail(process, tail, &mut steps)?;
     findings.extend(credentials::seen_with_more(&steps, &caps));

@@ -148,6 +148,11 @@ impl Plan {
         })
     }
 
+    /// Whether the child becomes the stub.
+    pub fn has_stub(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s, Step::Stub { .. }))
+    }
+
     /// Whether a filter asks anybody, and if so whether its listener can be taken only while the child is dumpable.
     pub fn asks(&self) -> Option<bool> {
         self.listener().map(|l| l.dumpable).or(self.watched().map(|w| w.dumpable))
@@ -300,7 +305,13 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
             "LISTEN_PID names this very process: a service manager activates the container with its sockets",
         );
     }
-    let mut steps: Vec<Step> = own::step(&draft).into_iter().collect();
+    let guard = own::guard(bundle, policy, host, options.watch != Watch::No);
+    let (copy, stub) = match guard {
+        own::Guard::Nothing => (None, None),
+        own::Guard::Stub(why) => (None, Some(why)),
+        own::Guard::Copy(why) => (Some(why), None),
+    };
+    let mut steps: Vec<Step> = copy.map(|why| Step::OwnBinary { why }).into_iter().collect();
     steps.push(Step::Record);
     steps.extend(view.sources);
     let mut properties = limits.properties();
@@ -449,6 +460,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
         emerge: hidden.then_some(later),
+        stub,
     };
     credentials::tail(&process, tail, &mut steps)?;
     draft.findings.extend(credentials::seen_with_more(&steps, &caps));

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::policy::{Above, Hidepid};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping, Mount};
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 /// The slot of the root file system.
@@ -947,6 +948,8 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
         node("urandom", 1, 9),
         node("tty", 5, 0),
     ];
+    // A search of the list for each would take a thousand devices half a second.
+    let mut places: HashMap<PathBuf, usize> = nodes.iter().enumerate().map(|(i, n)| (n.path.clone(), i)).collect();
     let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.devices().clone()).unwrap_or_default();
     for (i, device) in asked.iter().enumerate() {
         let path = normal(device.path());
@@ -972,7 +975,8 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
         };
-        if let Some(same) = nodes.iter_mut().find(|n| n.path == node.path) {
+        if let Some(at) = places.get(&node.path) {
+            let same = &mut nodes[*at];
             if (same.kind, same.major, same.minor) == (node.kind, node.major, node.minor) {
                 *same = node;
                 continue;
@@ -1000,6 +1004,7 @@ fn devices(draft: &mut Draft, ids: &Ids) -> Result<Step> {
             let asked = format!("{} (b {}:{})", node.path.display(), node.major, node.minor);
             super::reach::block_device(draft, &field, &asked)?;
         }
+        places.insert(node.path.clone(), nodes.len());
         nodes.push(node);
     }
     let bind = !ids.uids.is_empty() || !draft.host.initial_userns;

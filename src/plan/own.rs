@@ -2,25 +2,148 @@
 //!
 //! `/proc/PID/exe` of a process of ours inside is the runtime's own file, and a workload can bring it about that such a
 //! process is executed from there again, or hold it open until it may be written (CVE-2019-5736). A container whose ids
-//! cannot write that file gains nothing by it. Where an id of the container could, the runtime executes a sealed copy in
-//! memory, which belongs to this launch alone.
+//! cannot write that file gains nothing by it. Where an id of the container could, a sealed stub stands before the workload,
+//! which belongs to this launch alone. Where processes of others see the child before it is the stub, or the stub cannot do
+//! what is left to do, the whole runtime executes a sealed copy of itself.
 
 use super::ids::BLOCK;
-use super::{Draft, IdMap, Ns};
+use super::{IdMap, Ns, credentials};
 use crate::bundle::Bundle;
 use crate::host::{Binary, Host, Range};
 use crate::namespaces::Seen;
-use crate::policy::Policy;
+use crate::policy::{Above, Policy, Profile};
+use crate::seccomp;
+use oci_spec::runtime::LinuxSeccomp;
 
 const SHARED: &str = "the container has the ids of the host";
 
-/// Why a launch needs the copy; none: it does not.
-pub fn exposed(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<String> {
+/// `stub.s` is written for one architecture.
+const STUB: bool = cfg!(target_arch = "x86_64");
+
+/// What a launch does about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: no id of the container can write the binary.
+    Nothing,
+    /// The child becomes the stub, for this reason.
+    Stub(String),
+    /// The runtime starts over from a copy, for this reason.
+    Copy(String),
+}
+
+impl Guard {
+    /// Why the runtime must start over.
+    pub fn copy(self) -> Option<String> {
+        match self {
+            Guard::Copy(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// What a launch does about it. `asks`: a filter of ours asks us.
+pub fn guard(bundle: &Bundle, policy: &Policy, host: &Host, asks: bool) -> Guard {
+    let Some(why) = exposed(bundle, policy, host) else { return Guard::Nothing };
+    // Nothing is better than the copy that runs already.
+    let copied = (host.binary == Binary::Sealed).then_some("there is a copy");
+    match copied.or_else(|| no_stub(bundle, policy, asks)).or_else(|| labelled(bundle, policy, host)) {
+        None => Guard::Stub(why),
+        Some(obstacle) => Guard::Copy(format!("{why}, and {obstacle}")),
+    }
+}
+
+/// The same as far as the bundle alone tells, if it is a copy: nothing of the host is looked at for a launch that starts
+/// over anyway.
+pub fn copied_surely(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<String> {
+    let why = exposed_surely(bundle, policy)?;
+    no_stub(bundle, policy, asks).map(|obstacle| format!("{why}, and {obstacle}"))
+}
+
+/// Why the stub would not do.
+fn no_stub(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<&'static str> {
+    let spec = &bundle.spec;
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+    let joined = |kind| {
+        let same = |n: &&oci_spec::runtime::LinuxNamespace| Ns::from_oci(n.typ()) == kind;
+        let path = namespaces.iter().find(same).and_then(|n| n.path().as_ref());
+        path.is_some_and(|p| !p.as_os_str().is_empty())
+    };
+    let listed = namespaces.iter().any(|n| Ns::from_oci(n.typ()) == Ns::Pid);
+    let alone = (listed || policy.namespaces.silent.iter().any(|n| n == Ns::Pid.name())) && !joined(Ns::Pid);
+    let shared = |word: &String| word == "shared" || word == "rshared";
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let spreads = linux.and_then(|l| l.rootfs_propagation().as_ref()).is_some_and(shared)
+        || mounts.iter().any(|m| m.options().as_ref().is_some_and(|o| o.iter().any(shared)));
+    let hooks = spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()).is_some_and(|h| !h.is_empty());
+    if !STUB {
+        Some("there is no stub for this architecture")
+    } else if !alone {
+        Some("others are in its pid namespace")
+    } else if joined(Ns::Mount) || joined(Ns::User) {
+        Some("others are in its namespaces")
+    } else if spreads {
+        Some("its /proc may spread to others")
+    } else if hooks {
+        Some("startContainer hooks run inside before the workload")
+    } else {
+        filters(bundle, policy, asks)
+    }
+}
+
+/// Without no_new_privs a filter is installed while we have the rights for it, which is before the stub.
+fn filters(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<&'static str> {
+    const NEEDED: [&str; 7] = ["read", "write", "fcntl", "prctl", "execveat", "execve", "exit_group"];
+    let profile = bundle.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let rule = policy.no_new_privileges;
+    let no_new_privs = match bundle.process().no_new_privileges() {
+        Some(asked) => asked || rule.explicit_false != Above::Allow,
+        None => rule.silent,
+    };
+    if asks || profile.is_some_and(seccomp::notifies) {
+        return Some("its filter asks somebody");
+    }
+    if no_new_privs {
+        return None;
+    }
+    let ours = match if profile.is_some() { policy.seccomp.floor } else { policy.seccomp.silent } {
+        Profile::None => None,
+        Profile::Default => seccomp::default_profile().ok(),
+        Profile::Build => seccomp::build_profile().ok(),
+    };
+    let permits = |p: &LinuxSeccomp| {
+        NEEDED.iter().all(|name| credentials::verdict(p, name).is_some_and(seccomp::Verdict::permits))
+    };
+    let all = ours.iter().chain(profile).all(permits);
+    (!all).then_some("a filter denies what the stub does")
+}
+
+/// A label is for the next execve, whatever that executes.
+fn labelled(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<&'static str> {
+    let process = bundle.process();
+    let named = |label: &Option<String>| label.as_ref().is_some_and(|l| !l.is_empty());
+    let default = host.apparmor && policy.lsm.apparmor_default.is_some();
+    let any = default || named(process.apparmor_profile()) || named(process.selinux_label());
+    any.then_some("a security label is for the workload")
+}
+
+/// The same for a sandbox, whose bundle is not made yet.
+pub fn guard_of_sandbox(policy: &Policy, host: &Host, asks: bool) -> Guard {
+    let Some(why) = exposed_to_invented(host) else { return Guard::Nothing };
+    let labels = host.apparmor && policy.lsm.apparmor_default.is_some();
+    match host.binary == Binary::Sealed || asks || labels || !STUB {
+        true => Guard::Copy(why),
+        false => Guard::Stub(why),
+    }
+}
+
+/// Why a launch needs the one or the other; none: it does not.
+fn exposed(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<String> {
     to(host, whose(bundle, policy, host))
 }
 
 /// The same as far as the bundle alone tells: nothing of the host is looked at for a launch that starts over anyway.
-pub fn exposed_surely(bundle: &Bundle, policy: &Policy) -> Option<String> {
+fn exposed_surely(bundle: &Bundle, policy: &Policy) -> Option<String> {
     let named = bundle.spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
     let user = named.is_some_and(|list| list.iter().any(|n| Ns::from_oci(n.typ()) == Ns::User));
     let silent = policy.namespaces.silent.iter().any(|n| n == Ns::User.name());
@@ -82,9 +205,4 @@ fn invented(host: &Host) -> Vec<Range> {
     }
     let own = Range { start: host.uid, count: 1 };
     std::iter::once(own).chain(host.ids.sub_uids.iter().copied()).collect()
-}
-
-/// The step, where it is needed.
-pub(super) fn step(draft: &Draft) -> Option<super::Step> {
-    exposed(draft.bundle, draft.policy, draft.host).map(|why| super::Step::OwnBinary { why })
 }

@@ -339,6 +339,16 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The program as seccomp(2) reads it: struct sock_filter, one after the other.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = |i: &SockFilter| {
+            let [a, b] = i.code.to_ne_bytes();
+            let [k0, k1, k2, k3] = i.k.to_ne_bytes();
+            [a, b, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        self.program.iter().flat_map(bytes).collect()
+    }
+
     /// Whether it asks anybody: then it is installed before the gate, because its listener must be taken before the
     /// workload makes its first call.
     pub fn asks(&self) -> bool {
@@ -607,6 +617,8 @@ pub enum Step {
     FindProgram { program: String },
     /// Tell the parent that all is done; it commits the state.
     Ready,
+    /// Become the sealed stub, which does the rest.
+    Stub { why: String },
     /// Wait for `start`.
     Gate,
     /// A filter.
@@ -750,6 +762,7 @@ impl Step {
             Step::MakeCwd { .. } | Step::ChdirEarly { .. } | Step::Chdir { .. } => "cwd",
             Step::FindProgram { .. } => "exec",
             Step::Ready => "ready",
+            Step::Stub { .. } => "stub",
             Step::Gate => "gate",
             Step::Seccomp { .. } => "seccomp",
             Step::Exec { .. } => "exec",
@@ -970,6 +983,7 @@ impl Step {
             Step::Chdir { path } => path.display().to_string(),
             Step::FindProgram { program } => program.clone(),
             Step::Ready => "state committed, pid file written".into(),
+            Step::Stub { why } => format!("a sealed page of memory does the rest: {why}"),
             Step::Gate => "wait for start".into(),
             Step::Seccomp { filter } => {
                 let mut asks =
@@ -1176,6 +1190,10 @@ impl Step {
             }
             Step::FindProgram { .. } => ("a program that is missing is an error of create, not of start", "-"),
             Step::Ready => ("from here on the container exists", "-"),
+            Step::Stub { .. } => (
+                "no process inside is ever executed from the host's file of the runtime",
+                "the runtime overwritten through /proc/self/exe (CVE-2019-5736)",
+            ),
             Step::Gate => ("create and start are two calls", "-"),
             Step::Seccomp { filter } if filter.profile == "default" => {
                 ("the kernel's surface is cut down", "AF_ALG, io_uring, keyctl, bpf, userfaultfd, 32-bit calls")

@@ -112,5 +112,5 @@ pub fn unseen(plan: &Plan) -> Vec<String> {
 fn everything() -> Result<LinuxSeccomp> {
     let text = r#"{"defaultAction": "SCMP_ACT_NOTIFY",
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"]}"#;
-    serde_json::from_str(text).map_err(|e| Error::new("seccomp record", "profile", e.to_string()))
+    crate::json::from_str(text).map_err(|e| Error::new("seccomp record", "profile", e.to_string()))
 }

@@ -5,6 +5,7 @@
 //! applies is the operator's choice (flag, environment, configuration file), never the bundle's.
 
 use crate::error::{Error, Result};
+use crate::json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -402,10 +403,9 @@ impl Policy {
             merge(&mut merged, value);
             value = merged;
         }
-        let policy: Policy = serde_path_to_error::deserialize(value).map_err(|e| {
-            let path = e.path().to_string();
-            let subject = if path == "." { name.to_owned() } else { format!("{name}: {path}") };
-            Error::new("policy", subject, e.inner().to_string())
+        let policy: Policy = json::from_value(&value).map_err(|e| {
+            let subject = if e.path.is_empty() { name.to_owned() } else { format!("{name}: {}", e.path) };
+            Error::new("policy", subject, e.why)
         })?;
         policy.validate().map_err(|(key, why)| Error::new("policy", format!("{name}: {key}"), why))?;
         Ok(policy)
@@ -509,8 +509,7 @@ impl Settings {
             let shown = place.display().to_string();
             match crate::host::read_small(&place, 1 << 20) {
                 Ok(text) => {
-                    return serde_json::from_str(&text)
-                        .map_err(|e| Error::new("configuration file", shown, e.to_string()));
+                    return json::from_str(&text).map_err(|e| Error::new("configuration file", shown, e.to_string()));
                 }
                 Err(e) if matches!(e.errno(), Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR)) => {}
                 Err(e) => return Err(Error { step: "configuration file".into(), ..e }),

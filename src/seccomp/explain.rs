@@ -128,7 +128,7 @@ pub fn docker_profile() -> Result<LinuxSeccomp> {
     };
     let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": architectures,
         "syscalls": list });
-    serde_json::from_value(profile).map_err(|e| Error::new("seccomp", "docker", e.to_string()))
+    crate::json::from_value(&profile).map_err(|e| Error::new("seccomp", "docker", e.to_string()))
 }
 
 /// All names that this machine has a number for.
@@ -319,7 +319,7 @@ fn empty(calls: &[Call]) -> Result<LinuxSeccomp> {
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": [architecture],
         "syscalls": [{ "names": older, "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }]
     });
-    serde_json::from_value(profile).map_err(|e| Error::new("seccomp record", "profile", e.to_string()))
+    crate::json::from_value(&profile).map_err(|e| Error::new("seccomp record", "profile", e.to_string()))
 }
 
 /// Whether a recorded profile has this call in any case.

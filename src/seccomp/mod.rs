@@ -151,7 +151,7 @@ pub enum By {
 
 /// Parses [`DEFAULT_PROFILE`].
 pub fn default_profile() -> Result<LinuxSeccomp> {
-    serde_json::from_str(DEFAULT_PROFILE)
+    crate::json::from_str(DEFAULT_PROFILE)
         .map_err(|e| Error::new("linux.seccomp", "profiles/seccomp/default.json", e.to_string()))
 }
 

@@ -238,7 +238,7 @@ pub const ROWS: &[Row] = &[
     Row(
         "CVE-2019-5736",
         Runtime,
-        "what an id of the container could write is a sealed copy",
+        "what an id of the container could write is a sealed stub or copy",
         "cve_2019_5736_own_binary",
         "",
     ),

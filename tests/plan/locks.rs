@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stockade::namespaces::{Facts, Maps, Named, Seen};
 use stockade::plan::Step;
 use stockade::plan::landlock::access;
-use stockade::plan::own;
+use stockade::plan::own::{self, Guard};
 
 fn with(more: Value) -> Bundle {
     let mut config = example("silent");
@@ -13,17 +13,101 @@ fn with(more: Value) -> Bundle {
     bundle_of(&config)
 }
 
-fn copies(bundle: &Bundle, policy: &str, host: &Host) -> bool {
+/// The guard of a launch. What is decided before there is a plan is what the plan says, and what the bundle alone says is
+/// what the host confirms.
+fn guard(bundle: &Bundle, policy: &str, host: &Host) -> Guard {
     let policy = Policy::load(policy).unwrap();
+    let guard = own::guard(bundle, &policy, host, false);
     let plan = plan_of(bundle, &policy, host).unwrap();
-    let first = matches!(plan.steps.first(), Some(Step::OwnBinary { .. }));
-    // What is decided before there is a plan is what the plan says.
-    assert_eq!(first, own::exposed(bundle, &policy, host).is_some());
-    first
+    let (copy, stub) = match &guard {
+        Guard::Nothing => (None, None),
+        Guard::Stub(why) => (None, Some(why.clone())),
+        Guard::Copy(why) => (Some(why.clone()), None),
+    };
+    let first = plan.steps.first().and_then(|s| if let Step::OwnBinary { why } = s { Some(why.clone()) } else { None });
+    assert_eq!(first, copy);
+    assert_eq!(plan.steps.iter().find_map(|s| if let Step::Stub { why } = s { Some(why.clone()) } else { None }), stub);
+    assert_eq!(plan.has_stub(), stub.is_some());
+    if own::copied_surely(bundle, &policy, false).is_some() {
+        assert!(matches!(guard, Guard::Copy(_)), "{guard:?}");
+    }
+    guard
+}
+
+fn copies(bundle: &Bundle, policy: &str, host: &Host) -> bool {
+    guard(bundle, policy, host) != Guard::Nothing
+}
+
+/// The steps from Ready on, by name.
+fn last_steps(bundle: &Bundle, policy: &str) -> Vec<&'static str> {
+    let plan = plan_of(bundle, &Policy::load(policy).unwrap(), &v2()).unwrap();
+    let ready = plan.steps.iter().position(|s| matches!(s, Step::Ready)).unwrap();
+    plan.steps[ready..].iter().map(Step::name).collect()
 }
 
 #[test]
-fn the_binary_is_copied_where_an_id_of_the_container_could_write_it() {
+fn the_stub_stands_in_wherever_it_can_do_what_is_left_to_do() {
+    let namespaces = json!([{ "type": "pid" }, { "type": "mount" }, { "type": "network", "path": "/run/netns/a" }]);
+    let base = || {
+        let mut config = example("silent");
+        config["linux"] = json!({ "namespaces": namespaces });
+        config
+    };
+    let facts = Facts { flag: 0x4000_0000, inode: 1, ..Facts::default() };
+    let host = Host { namespaces: vec![Named { path: "/run/netns/a".into(), seen: Seen::Namespace(facts) }], ..v2() };
+    let asked = |change: &dyn Fn(&mut Value), policy: &str, host: &Host| {
+        let mut config = base();
+        change(&mut config);
+        guard(&bundle_of(&config), policy, host)
+    };
+    let copied_for = |change: &dyn Fn(&mut Value), why: &str| match asked(change, "oci", &host) {
+        Guard::Copy(said) => assert!(said.contains(why), "{said}"),
+        other => panic!("{other:?} where {why}"),
+    };
+    assert!(matches!(asked(&|_| {}, "oci", &host), Guard::Stub(_)));
+    copied_for(&|c| c["linux"]["namespaces"] = json!([{ "type": "mount" }]), "pid namespace");
+    copied_for(&|c| c["linux"]["rootfsPropagation"] = json!("rshared"), "spread");
+    let shared = json!([{ "destination": "/a", "source": "/a", "type": "bind", "options": ["rbind", "rshared"] }]);
+    copied_for(&|c| c["mounts"] = shared.clone(), "spread");
+    copied_for(&|c| c["hooks"] = json!({ "startContainer": [{ "path": "/bin/true" }] }), "startContainer");
+    // Other hooks run before, or on the host.
+    let hooks = json!({ "createRuntime": [{ "path": "/bin/true" }], "createContainer": [{ "path": "/bin/true" }] });
+    assert!(matches!(asked(&|c| c["hooks"] = hooks.clone(), "oci", &host), Guard::Stub(_)));
+    // A label is for the next execve.
+    let apparmor = Host { apparmor: true, ..host.clone() };
+    assert!(matches!(asked(&|_| {}, "oci", &apparmor), Guard::Stub(_)));
+    let label = |c: &mut Value| c["process"]["apparmorProfile"] = json!("p");
+    assert!(matches!(asked(&label, "oci", &apparmor), Guard::Copy(_)));
+
+    // With no_new_privs the stub installs the filters; without it they are there before the stub, which they must let do
+    // its part.
+    let filter = |more: &[&str], nnp: bool| {
+        let mut names = vec!["execve", "exit_group", "write", "capset", "prctl"];
+        names.extend(more);
+        let mut config = example("silent");
+        config["process"]["noNewPrivileges"] = json!(nnp);
+        let rule = json!({ "names": names, "action": "SCMP_ACT_ALLOW" });
+        let seccomp = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] });
+        let namespaces = json!([{ "type": "pid" }, { "type": "mount" }]);
+        config["linux"] = json!({ "namespaces": namespaces, "seccomp": seccomp });
+        bundle_of(&config)
+    };
+    assert!(matches!(guard(&filter(&[], true), "oci", &v2()), Guard::Stub(_)));
+    assert_eq!(last_steps(&filter(&[], true), "oci"), ["ready", "stub", "gate", "seccomp", "exec"]);
+    let all = ["read", "fcntl", "execveat"];
+    assert!(matches!(guard(&filter(&all, false), "oci", &v2()), Guard::Stub(_)));
+    assert_eq!(last_steps(&filter(&all, false), "oci"), ["ready", "seccomp", "capabilities", "stub", "gate", "exec"]);
+    for without in all {
+        let rest: Vec<_> = all.into_iter().filter(|n| *n != without).collect();
+        assert!(matches!(guard(&filter(&rest, false), "oci", &v2()), Guard::Copy(_)), "{without}");
+        let copied = Host { binary: Binary::Sealed, ..v2() };
+        let plan = plan_of(&filter(&rest, false), &Policy::load("oci").unwrap(), &copied).unwrap();
+        assert!(matches!(plan.steps[0], Step::OwnBinary { .. }) && !plan.has_stub());
+    }
+}
+
+#[test]
+fn the_binary_is_guarded_where_an_id_of_the_container_could_write_it() {
     let binary = |uid, mode, host: Host| Host { binary: Binary::File { uid, mode }, ..host };
     let silent = bundle_of(&example("silent"));
     // Root's container has ids of its own.
@@ -55,13 +139,16 @@ fn the_binary_is_copied_where_an_id_of_the_container_could_write_it() {
         let facts = Facts { flag: 0x1000_0000, inode: 1, ours, maps: Some(maps), ..Facts::default() };
         Host { namespaces: vec![Named { path: "/run/u".into(), seen: Seen::Namespace(facts) }], ..v2() }
     };
-    let exposed = |host: &Host| own::exposed(&joined, &Policy::load("oci").unwrap(), host).is_some();
+    let oci = Policy::load("oci").unwrap();
+    let exposed = |host: &Host| own::guard(&joined, &oci, host, false) != Guard::Nothing;
     assert!(exposed(&seen(0, false)) && !exposed(&seen(700_000, false)) && exposed(&seen(700_000, true)));
     assert!(exposed(&v2()));
     // What cannot be looked at, and what is a copy already.
-    for binary in [Binary::Unknown, Binary::Sealed] {
-        assert!(copies(&silent, "strict", &Host { binary, ..v2() }));
-    }
+    assert!(matches!(
+        guard(&silent, "strict", &Host { binary: Binary::Unknown, apparmor: false, ..v2() }),
+        Guard::Stub(_)
+    ));
+    assert!(matches!(guard(&silent, "strict", &Host { binary: Binary::Sealed, ..v2() }), Guard::Copy(_)));
 }
 
 #[test]

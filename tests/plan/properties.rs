@@ -524,7 +524,7 @@ fn words(plan: &Plan) {
     }
 }
 
-/// Exactly one of the two legal tails.
+/// Exactly one of the legal tails.
 fn tail(kinds: &[&str], steps: &[Value]) {
     let from = kinds.iter().position(|k| *k == "closeFds").unwrap();
     let tail = &kinds[from..];
@@ -542,16 +542,23 @@ fn tail(kinds: &[&str], steps: &[Value]) {
     if tail.contains(&"umask") {
         legal.push("umask");
     }
-    legal.extend(["chdir", "findProgram", "ready", "gate"]);
-    if tail.contains(&"containerHooks") {
-        legal.push("containerHooks");
-    }
-    legal.extend(std::iter::repeat_n("seccomp", filters));
+    legal.extend(["chdir", "findProgram", "ready"]);
+    let stub = tail.contains(&"stub");
+    let gate = if tail.contains(&"containerHooks") { vec!["gate", "containerHooks"] } else { vec!["gate"] };
+    let mut filtered = vec!["seccomp"; filters];
     if carried {
-        legal.push("capabilities");
+        filtered.push("capabilities");
     }
+    // The stub has the rights of the workload: what takes more comes before it.
+    let rest = match (stub, carried) {
+        (true, true) => [filtered, vec!["stub"], gate],
+        (true, false) => [vec!["stub"], gate, filtered],
+        (false, _) => [gate, filtered, vec![]],
+    };
+    legal.extend(rest.concat());
     legal.push("exec");
-    assert_eq!(tail, legal, "neither of the two tails");
+    assert_eq!(tail, legal, "none of the legal tails");
+    assert!(!(stub && (tail.contains(&"containerHooks") || kinds[0] == "ownBinary")), "{tail:?}");
     for once in ["noNewPrivs", "bounding", "ids", "ready", "gate", "seccomp"] {
         assert!(!kinds[..from].contains(&once), "{once} before the tail");
     }
