@@ -11,6 +11,20 @@ use common::*;
 use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 
+/// What a verb tells whose container stays; into a file, because that one holds the streams for longer.
+fn told_by(bundle: &Bundle, verb: &[&str]) -> Vec<Value> {
+    let err = bundle.path().join("told");
+    let status = bundle
+        .command(&[verb, &["--narrate", "--json", "--bundle", ".", "box"]].concat())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .status()
+        .unwrap();
+    let stderr = std::fs::read(&err).unwrap();
+    assert!(status.success(), "{}", text(&stderr));
+    told(&Output { status, stdout: Vec::new(), stderr })
+}
+
 fn told(out: &Output) -> Vec<Value> {
     text(&out.stderr).lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
 }
@@ -152,16 +166,7 @@ fn hooks_a_late_filter_and_a_detached_run_are_told_too() {
         "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }],
     });
     bundle.write();
-    let err = bundle.path().join("told");
-    let status = bundle
-        .command(&["run", "--detach", "--narrate", "--json", "--bundle", ".", "box"])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&err).unwrap())
-        .status()
-        .unwrap();
-    let said = std::fs::read(&err).unwrap();
-    assert!(status.success(), "{}", text(&said));
-    let told = told(&Output { status, stdout: Vec::new(), stderr: said });
+    let told = told_by(&bundle, &["run", "--detach"]);
     let mut numbers: Vec<u64> = told.iter().map(|t| t["number"].as_u64().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=told.len() as u64).collect::<Vec<_>>());
@@ -233,16 +238,7 @@ fn a_create_is_told_up_to_its_gate() {
     need_root!("a_create_is_told_up_to_its_gate");
     let bundle = Bundle::silent(&["sleep", "100"]);
     bundle.write();
-    let err = bundle.path().join("told");
-    let status = bundle
-        .command(&["create", "--narrate", "--json", "--bundle", ".", "box"])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&err).unwrap())
-        .status()
-        .unwrap();
-    let said = std::fs::read(&err).unwrap();
-    assert!(status.success(), "{}", text(&said));
-    let told = told(&Output { status, stdout: Vec::new(), stderr: said });
+    let told = told_by(&bundle, &["create"]);
     let names: Vec<&str> = told.iter().map(|t| t["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"pivot_root") && names.last() == Some(&"ready"), "{names:?}");
     assert!(!names.contains(&"exec") && !names.contains(&"seccomp"), "{names:?}");

@@ -208,7 +208,7 @@ pub const ROWS: &[Row] = &[
         "",
     ),
     Row(
-        "CVE-2016-9962 by CAP_SYS_PTRACE",
+        "whoever comes in, traced by CAP_SYS_PTRACE (as CVE-2016-9962)",
         Runtime,
         "who comes in is seen only with the workload's rights and nothing of the runtime's",
         "nobody_inside_traces_who_comes",
@@ -219,6 +219,13 @@ pub const ROWS: &[Row] = &[
         Runtime,
         "a launch emerges into a shared pid namespace when it is complete",
         "nobody_in_a_shared_pid_namespace_traces_a_launch",
+        "",
+    ),
+    Row(
+        "the same with hooks, which are told its pid, or with the mount namespace of others",
+        Wish,
+        "what is seen from its beginning is said in a finding",
+        "a_launch_that_can_be_traced_is_a_finding",
         "",
     ),
     Row(
@@ -588,6 +595,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("races", include_str!("races.rs")),
     ("review", include_str!("review.rs")),
     ("rootfs", include_str!("rootfs.rs")),
+    ("trace", include_str!("trace.rs")),
     ("wishes", include_str!("wishes.rs")),
 ];
 
