@@ -284,9 +284,10 @@ fn its_network_is_lo_alone() {
         assert_eq!(talk.ask("cat /sys/class/net/lo/flags"), "0x9", "{who}");
         let routes = talk.ask("cat /proc/net/route");
         assert_eq!(routes.lines().count(), 1, "{who}: {routes}");
-        // It works: a server and a client of the container's own.
+        // It works: a server and a client of the container's own. (A server that copies its input stops at the end of the
+        // client's, with or without having read its own.)
         let said = talk.ask(
-            "echo hello | nc -l -p 7777 & \
+            "nc -l -p 7777 -e echo hello & \
              n=0; until nc 127.0.0.1 7777 </dev/null 2>/dev/null || [ $n -ge 600 ]; do n=$((n+1)); usleep 20000; done",
         );
         assert_eq!(said, "hello", "{who}");

@@ -198,9 +198,7 @@ pub fn plan(confinement: &Confinement, request: Request) -> Result<Plan> {
     if let Some((scope, below)) = &request.scope {
         steps.push(Step::AttachScope { scope: scope.clone(), below: below.clone() });
     }
-    // A deadline task makes no children, and another may be told that its children are not like it.
-    let (later, now): (Vec<Step>, Vec<Step>) =
-        shaping.outside.into_iter().partition(|step| outside && matches!(step, Step::Scheduler { .. }));
+    let (later, now) = super::process::around_emerge(shaping.outside, outside);
     steps.extend(now);
     steps.push(Step::Go);
     steps.push(Step::AwaitGo);

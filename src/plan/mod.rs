@@ -31,6 +31,7 @@ use crate::host::{Host, Range};
 use crate::policy::{Above, Finding, Policy};
 use oci_spec::runtime::Hook as OciHook;
 use serde::Serialize;
+use std::path::Path;
 pub use step::{
     Actor, Attr, Caps, Device, Filter, Hook, HostPath, IdMap, Joined, Layers, Listener, Maps, Moment, Ns, Rdt,
     SecretFile, Source, Step, Watched,
@@ -265,13 +266,30 @@ pub fn named_ids(bundle: &Bundle, policy: &Policy, host: &Host) -> Vec<Range> {
 }
 
 fn new_user_namespace(bundle: &Bundle, policy: &Policy) -> bool {
-    let linux = bundle.spec.linux().as_ref();
-    let listed = linux
-        .and_then(|l| l.namespaces().as_ref())
-        .and_then(|list| list.iter().find(|n| Ns::from_oci(n.typ()) == Ns::User));
-    match listed {
-        Some(ns) => ns.path().as_ref().is_none_or(|p| p.as_os_str().is_empty()),
-        None => policy.namespaces.silent.iter().any(|n| n == "user"),
+    Origin::of(bundle, policy, Ns::User) == Origin::New
+}
+
+/// Where a namespace comes from, before there is a plan.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin<'a> {
+    /// The launch makes it.
+    New,
+    /// It is joined.
+    Path(&'a Path),
+    /// It is the runtime's own.
+    Runtime,
+}
+
+impl<'a> Origin<'a> {
+    fn of(bundle: &'a Bundle, policy: &Policy, ns: Ns) -> Origin<'a> {
+        let list = bundle.spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        match list.and_then(|list| list.iter().find(|n| Ns::from_oci(n.typ()) == ns)) {
+            Some(listed) => {
+                listed.path().as_ref().filter(|p| !p.as_os_str().is_empty()).map_or(Origin::New, |p| Origin::Path(p))
+            }
+            None if policy.namespaces.silent.iter().any(|n| n == ns.name()) => Origin::New,
+            None => Origin::Runtime,
+        }
     }
 }
 
@@ -366,8 +384,7 @@ pub fn plan(bundle: &Bundle, policy: &Policy, host: &Host, options: &Options) ->
         });
     }
     steps.append(&mut cgroup_steps);
-    let (later, now): (Vec<Step>, Vec<Step>) =
-        shaping.outside.into_iter().partition(|step| hidden && matches!(step, Step::Scheduler { .. }));
+    let (later, now) = process::around_emerge(shaping.outside, hidden);
     steps.extend(now);
     steps.extend(view.idmapped);
     if let Some(rdt) = lent::rdt(&draft)? {

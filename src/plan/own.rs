@@ -7,7 +7,7 @@
 //! what is left to do, the whole runtime executes a sealed copy of itself.
 
 use super::ids::BLOCK;
-use super::{IdMap, Ns, credentials};
+use super::{IdMap, Ns, Origin, credentials};
 use crate::bundle::Bundle;
 use crate::host::{Binary, Host, Range};
 use crate::namespaces::Seen;
@@ -63,14 +63,8 @@ pub fn copied_surely(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<Str
 fn no_stub(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<&'static str> {
     let spec = &bundle.spec;
     let linux = spec.linux().as_ref();
-    let namespaces = linux.and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
-    let joined = |kind| {
-        let same = |n: &&oci_spec::runtime::LinuxNamespace| Ns::from_oci(n.typ()) == kind;
-        let path = namespaces.iter().find(same).and_then(|n| n.path().as_ref());
-        path.is_some_and(|p| !p.as_os_str().is_empty())
-    };
-    let listed = namespaces.iter().any(|n| Ns::from_oci(n.typ()) == Ns::Pid);
-    let alone = (listed || policy.namespaces.silent.iter().any(|n| n == Ns::Pid.name())) && !joined(Ns::Pid);
+    let origin = |ns| Origin::of(bundle, policy, ns);
+    let joined = |ns| matches!(origin(ns), Origin::Path(_));
     let shared = |word: &String| word == "shared" || word == "rshared";
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let spreads = linux.and_then(|l| l.rootfs_propagation().as_ref()).is_some_and(shared)
@@ -78,7 +72,7 @@ fn no_stub(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<&'static str>
     let hooks = spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()).is_some_and(|h| !h.is_empty());
     if !STUB {
         Some("there is no stub for this architecture")
-    } else if !alone {
+    } else if origin(Ns::Pid) != Origin::New {
         Some("others are in its pid namespace")
     } else if joined(Ns::Mount) || joined(Ns::User) {
         Some("others are in its namespaces")
@@ -122,16 +116,18 @@ fn filters(bundle: &Bundle, policy: &Policy, asks: bool) -> Option<&'static str>
 fn labelled(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<&'static str> {
     let process = bundle.process();
     let named = |label: &Option<String>| label.as_ref().is_some_and(|l| !l.is_empty());
-    let default = host.apparmor && policy.lsm.apparmor_default.is_some();
-    let any = default || named(process.apparmor_profile()) || named(process.selinux_label());
+    let any = labelled_by_default(policy, host) || named(process.apparmor_profile()) || named(process.selinux_label());
     any.then_some("a security label is for the workload")
+}
+
+fn labelled_by_default(policy: &Policy, host: &Host) -> bool {
+    host.apparmor && policy.lsm.apparmor_default.is_some()
 }
 
 /// The same for a sandbox, whose bundle is not made yet.
 pub fn guard_of_sandbox(policy: &Policy, host: &Host, asks: bool) -> Guard {
     let Some(why) = exposed_to_invented(host) else { return Guard::Nothing };
-    let labels = host.apparmor && policy.lsm.apparmor_default.is_some();
-    match host.binary == Binary::Sealed || asks || labels || !STUB {
+    match host.binary == Binary::Sealed || asks || labelled_by_default(policy, host) || !STUB {
         true => Guard::Copy(why),
         false => Guard::Stub(why),
     }
@@ -144,10 +140,7 @@ fn exposed(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<String> {
 
 /// The same as far as the bundle alone tells: nothing of the host is looked at for a launch that starts over anyway.
 fn exposed_surely(bundle: &Bundle, policy: &Policy) -> Option<String> {
-    let named = bundle.spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-    let user = named.is_some_and(|list| list.iter().any(|n| Ns::from_oci(n.typ()) == Ns::User));
-    let silent = policy.namespaces.silent.iter().any(|n| n == Ns::User.name());
-    (!user && !silent).then(|| SHARED.to_owned())
+    (Origin::of(bundle, policy, Ns::User) == Origin::Runtime).then(|| SHARED.to_owned())
 }
 
 /// The same for an exec into a container with this uid map; empty: it has the host's ids.
@@ -179,18 +172,19 @@ fn to(host: &Host, ids: Option<Vec<Range>>) -> Option<String> {
 
 /// The host's uids that the container will have; none: all of them.
 fn whose(bundle: &Bundle, policy: &Policy, host: &Host) -> Option<Vec<Range>> {
+    match Origin::of(bundle, policy, Ns::User) {
+        Origin::Runtime => return None,
+        Origin::Path(path) => {
+            // What cannot be read may be anything.
+            let Seen::Namespace(facts) = &host.namespaces.iter().find(|n| n.path == *path)?.seen else { return None };
+            let maps = facts.maps.as_ref().filter(|_| !facts.ours)?;
+            return Some(
+                maps.uids.iter().map(|(_, outside, count)| Range { start: *outside, count: *count }).collect(),
+            );
+        }
+        Origin::New => {}
+    }
     let linux = bundle.spec.linux().as_ref();
-    let listed = linux.and_then(|l| l.namespaces().as_ref()?.iter().find(|n| Ns::from_oci(n.typ()) == Ns::User));
-    let path = listed.and_then(|n| n.path().clone()).filter(|p| !p.as_os_str().is_empty());
-    if let Some(path) = path {
-        // What cannot be read may be anything.
-        let Seen::Namespace(facts) = &host.namespaces.iter().find(|n| n.path == path)?.seen else { return None };
-        let maps = facts.maps.as_ref().filter(|_| !facts.ours)?;
-        return Some(maps.uids.iter().map(|(_, outside, count)| Range { start: *outside, count: *count }).collect());
-    }
-    if listed.is_none() && !policy.namespaces.silent.iter().any(|n| n == Ns::User.name()) {
-        return None;
-    }
     let maps = super::ids::from_oci(linux.and_then(|l| l.uid_mappings().as_deref()).unwrap_or_default());
     Some(match maps.is_empty() {
         true => invented(host),

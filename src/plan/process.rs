@@ -201,6 +201,12 @@ impl Shape {
     }
 }
 
+/// Of what the runtime does to a process: what must wait until that has emerged, and what need not. A deadline task makes no
+/// children, and another may be told that its children are not like it.
+pub fn around_emerge(outside: Vec<Step>, emerges: bool) -> (Vec<Step>, Vec<Step>) {
+    outside.into_iter().partition(|step| emerges && matches!(step, Step::Scheduler { .. }))
+}
+
 /// A step of a protection that may be missing.
 fn wanted(want: Want, step: Step, on: &[Errno], finding: Finding) -> Option<Step> {
     match want {
