@@ -14,36 +14,55 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// Each looks for what it left behind, and would find the other's.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs the script of Podman, which must do at least so many operations.
-fn podman(test: &str, policy: &str, user: bool, words: &[&str], least: usize) {
-    need_root!(test);
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for tool in ["podman", "conmon", "busybox", "script"] {
-        if Command::new(tool).arg("--version").output().is_err() {
-            skip(test, &format!("{tool} is not installed"));
-            return;
-        }
-    }
-    let out = Command::new("timeout")
-        .args(["--kill-after=10", "400"])
-        .arg(format!("{HERE}/tests/engines/view"))
-        .args(user.then_some("--user"))
-        .arg(format!("{HERE}/tests/engines/podman"))
-        .args(words)
-        .env("RUNTIME", env!("CARGO_BIN_EXE_stockade"))
-        .env("POLICY", policy)
-        // What there is on every host; a driver of overlays for an ordinary user is not.
-        .env("STORAGE", if user { "vfs" } else { "overlay" })
-        .output()
-        .unwrap();
-    let said = text(&out.stdout);
-    assert!(out.status.success(), "{said}{}", text(&out.stderr));
-    // What is counted was done: an empty script would succeed, too.
-    assert!(said.lines().filter(|l| l.starts_with("ok ")).count() >= least, "{said}");
+/// A client's script in a view of its own, which must do at least so many operations.
+#[derive(Clone, Copy)]
+struct Script<'a> {
+    client: &'a str,
+    /// What it cannot do without.
+    tools: &'a [&'a str],
+    /// As an ordinary user.
+    user: bool,
+    least: usize,
 }
 
-fn core(test: &str, policy: &str) {
-    podman(test, policy, false, &["--core"], 35);
+const PODMAN: Script = Script { client: "podman", tools: &["podman", "conmon", "script"], user: false, least: 35 };
+const DOCKER: Script = Script { client: "docker", tools: &["dockerd", "docker", "iptables"], user: false, least: 0 };
+const CTR: Script = Script { client: "containerd", tools: &["containerd", "ctr", "umoci"], user: false, least: 0 };
+const CRI: Script = Script { client: "cri", ..CTR };
+const BUILDAH: Script = Script { client: "buildah", tools: &["buildah", "umoci", "skopeo"], user: false, least: 0 };
+
+impl Script<'_> {
+    /// Those operations whose names have one of the words, by a policy.
+    fn run(&self, test: &str, policy: &str, words: &[&str]) {
+        need_root!(test);
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        for tool in self.tools.iter().chain(&["busybox", "ip"]) {
+            if Command::new(tool).arg("--version").output().is_err() {
+                skip(test, &format!("{tool} is not installed"));
+                return;
+            }
+        }
+        let out = Command::new("timeout")
+            .args(["--kill-after=10", "400"])
+            .arg(format!("{HERE}/tests/engines/view"))
+            .args(self.user.then_some("--user"))
+            .arg(format!("{HERE}/tests/engines/{}", self.client))
+            .args(words)
+            .env("RUNTIME", env!("CARGO_BIN_EXE_stockade"))
+            .env("POLICY", policy)
+            // What there is on every host; a driver of overlays for an ordinary user is not.
+            .env("STORAGE", if self.user { "vfs" } else { "overlay" })
+            .output()
+            .unwrap();
+        let said = text(&out.stdout);
+        assert!(out.status.success(), "{said}{}", text(&out.stderr));
+        // What is counted was done: an empty script would succeed, too.
+        let done: Vec<&str> = said.lines().filter_map(|l| l.strip_prefix("ok ")).map(str::trim_start).collect();
+        assert!(done.len() >= self.least, "{said}");
+        for word in words.iter().filter(|w| !w.starts_with("--")) {
+            assert!(done.iter().any(|d| d.contains(word)), "{word}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -61,17 +80,104 @@ fn podman_of_an_ordinary_user() {
         "rm --force of",
         "nothing",
     ];
-    podman("podman_of_an_ordinary_user", "oci", true, &words, 12);
+    Script { user: true, least: 12, ..PODMAN }.run("podman_of_an_ordinary_user", "oci", &words);
 }
 
 #[test]
 fn a_core_of_podman_under_oci() {
-    core("a_core_of_podman_under_oci", "oci");
+    PODMAN.run("a_core_of_podman_under_oci", "oci", &["--core"]);
 }
 
 #[test]
 fn a_core_of_podman_under_engine() {
-    core("a_core_of_podman_under_engine", "engine");
+    PODMAN.run("a_core_of_podman_under_engine", "engine", &["--core"]);
+}
+
+#[test]
+fn docker_its_bridge_and_its_ids() {
+    let words = [
+        "run: output",
+        "a missing command",
+        "the bridge and a published port",
+        "run -d, ps, logs",
+        "exec: output",
+        "userns-remap: run",
+        "userns-remap: exec",
+        "nothing is left",
+    ];
+    DOCKER.run("docker_its_bridge_and_its_ids", "oci", &words);
+}
+
+#[test]
+fn docker_and_its_swarm_under_engine() {
+    let words = [
+        "run: --privileged",
+        "a published port",
+        "swarm: init",
+        "swarm: a service",
+        "swarm: a killed task",
+        "swarm: remove",
+        "nothing is left",
+    ];
+    DOCKER.run("docker_and_its_swarm_under_engine", "engine", &words);
+}
+
+#[test]
+fn containerd_by_ctr() {
+    let words = [
+        "run: output",
+        "a missing command",
+        "run: --with-ns",
+        "run -d, tasks, exec, ps",
+        "pause, resume",
+        "kill, delete",
+        "nothing is left",
+    ];
+    for policy in ["oci", "engine"] {
+        CTR.run("containerd_by_ctr", policy, &words);
+    }
+}
+
+#[test]
+fn containerd_as_the_kubelet_asks_it() {
+    // Debian's libraries, and no Python that comes first in PATH.
+    if !Path::new("/usr/lib/cni/bridge").exists()
+        || !Command::new("/usr/bin/python3")
+            .args(["-c", "import grpc, google.protobuf"])
+            .output()
+            .is_ok_and(|out| out.status.success())
+    {
+        skip("containerd_as_the_kubelet_asks_it", "CNI's bridge or Python's gRPC is not installed");
+        return;
+    }
+    let words = [
+        "RunPodSandbox: a pod",
+        "CreateContainer",
+        "ExecSync: output",
+        "share network, IPC",
+        "StopContainer: it hears",
+        "privileged",
+        "StopPodSandbox",
+        "nothing is left",
+    ];
+    CRI.run("containerd_as_the_kubelet_asks_it", "engine", &words);
+}
+
+#[test]
+fn buildah_and_umoci() {
+    let words = [
+        "run: output",
+        "a missing command",
+        "build: RUN",
+        "build: a step that fails",
+        "umoci: a layout",
+        "umoci: unpack, run",
+        "umoci: create, start",
+        "nothing is left",
+    ];
+    for policy in ["oci", "engine"] {
+        BUILDAH.run("buildah_and_umoci", policy, &words);
+    }
 }
 
 fn example(name: &str) -> String {
@@ -138,6 +244,45 @@ fn the_examples_parse_and_name_what_is_installed() {
         assert!(class.lines().any(|l| l == line), "{line}");
     }
     assert!(example("pod.yaml").lines().any(|l| l == "  runtimeClassName: stockade"));
+}
+
+#[test]
+fn clients_understand_their_examples() {
+    need_root!("clients_understand_their_examples");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("containers.conf");
+    // Podman says what it found only where it is.
+    std::fs::write(&file, example("containers.conf").replace(INSTALLED, env!("CARGO_BIN_EXE_stockade"))).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let podman = [
+        "podman",
+        "--root",
+        &at("root"),
+        "--runroot",
+        &at("run"),
+        "--tmpdir",
+        &at("tmp"),
+        "info",
+        "--format",
+        "{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}",
+    ];
+    let containerd =
+        ["containerd", "--config", &format!("{HERE}/examples/engines/containerd-v2.toml"), "config", "dump"];
+    for (client, wanted) in [
+        (&podman[..], format!("stockade {}", env!("CARGO_BIN_EXE_stockade"))),
+        (&containerd[..], format!("BinaryName = \"{INSTALLED}\"")),
+    ] {
+        if Command::new(client[0]).arg("--version").output().is_err() {
+            skip("clients_understand_their_examples", &format!("{} is not installed", client[0]));
+            continue;
+        }
+        let out = Command::new(format!("{HERE}/tests/engines/view"))
+            .args(client)
+            .env("CONTAINERS_CONF", &file)
+            .output()
+            .unwrap();
+        assert!(out.status.success() && text(&out.stdout).contains(&wanted), "{client:?}: {out:?}");
+    }
 }
 
 #[test]

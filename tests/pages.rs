@@ -11,7 +11,8 @@ use clap_complete::Shell;
 use common::*;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use stockade::cli::{self, Cli, words};
 
@@ -231,15 +232,84 @@ fn every_verb_has_an_example_that_the_program_takes() {
 }
 
 #[test]
-fn what_is_installed_has_pages_and_completions_in_their_places() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
-    for (what, place) in [
-        ("man/*.1", "share/man/man1"),
-        ("completions/stockade.bash", "share/bash-completion/completions/stockade"),
-        ("completions/_stockade", "share/zsh/site-functions/_stockade"),
-        ("completions/stockade.fish", "share/fish/vendor_completions.d/stockade.fish"),
-    ] {
-        let found = makefile.lines().any(|l| l.contains("install -D") && l.contains(what) && l.contains(place));
-        assert!(found, "{what} to {place}");
+fn make_install_puts_each_thing_in_its_place_and_nothing_else() {
+    for tool in ["make", "install"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            skip("make_install_puts_each_thing_in_its_place_and_nothing_else", &format!("{tool} is not installed"));
+            return;
+        }
     }
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new("make")
+        // What is built already is not built again.
+        .args(["-s", "install", "CARGO=true", concat!("BINARY=", env!("CARGO_BIN_EXE_stockade")), "PREFIX=/usr"])
+        .arg(format!("DESTDIR={}", dir.path().display()))
+        .current_dir(root())
+        .env_remove("MAKEFLAGS")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let mut wanted =
+        BTreeMap::from([(PathBuf::from("usr/bin/stockade"), PathBuf::from(env!("CARGO_BIN_EXE_stockade")))]);
+    for (from, to) in [
+        ("profiles/policy", "share/stockade/policy"),
+        ("profiles/apparmor", "share/stockade/apparmor"),
+        ("profiles/seccomp", "share/stockade/seccomp"),
+        ("man", "share/man/man1"),
+    ] {
+        for entry in std::fs::read_dir(root().join(from)).unwrap() {
+            let entry = entry.unwrap();
+            wanted.insert(PathBuf::from("usr").join(to).join(entry.file_name()), entry.path());
+        }
+    }
+    for (from, to) in [
+        ("stockade.bash", "bash-completion/completions/stockade"),
+        ("_stockade", "zsh/site-functions/_stockade"),
+        ("stockade.fish", "fish/vendor_completions.d/stockade.fish"),
+    ] {
+        wanted.insert(PathBuf::from("usr/share").join(to), root().join("completions").join(from));
+    }
+    let found = files_below(dir.path());
+    assert_eq!(found, wanted.keys().cloned().collect::<Vec<_>>());
+    for (to, from) in &wanted {
+        let to = dir.path().join(to);
+        assert!(std::fs::read(&to).unwrap() == std::fs::read(from).unwrap(), "{}", to.display());
+        let mode = std::fs::metadata(&to).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, if to.ends_with("bin/stockade") { 0o755 } else { 0o644 }, "{}", to.display());
+    }
+    // What lies there is of use: the binary takes each of the policies, and bash the completion.
+    let usr = dir.path().join("usr");
+    for policy in ["strict", "engine", "engine-build", "oci"] {
+        let out = Command::new(usr.join("bin/stockade"))
+            .arg("--policy")
+            .arg(usr.join(format!("share/stockade/policy/{policy}.json")))
+            .arg("spec")
+            .current_dir(tempfile::tempdir_in(dir.path()).unwrap().keep())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{policy}: {}", text(&out.stderr));
+    }
+    let out = Command::new("bash")
+        .args(["-c", ". \"$0\" && complete -p stockade"])
+        .arg(usr.join("share/bash-completion/completions/stockade"))
+        .output()
+        .unwrap();
+    assert!(text(&out.stdout).contains("-F _stockade"), "{out:?}");
+}
+
+/// Their paths below it, sorted.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(next) = todo.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => todo.push(entry.path()),
+                false => found.push(entry.path().strip_prefix(dir).unwrap().to_path_buf()),
+            }
+        }
+    }
+    found.sort();
+    found
 }
