@@ -231,7 +231,8 @@ fn what_is_handed_on_as_a_descriptor_stays_in_reach() {
 #[test]
 fn only_the_ports_of_the_policy_are_bound_and_connected_to() {
     let name = "only_the_ports_of_the_policy_are_bound_and_connected_to";
-    let script = "(echo served | timeout 20 nc -l -p 8080 &); timeout 2 nc -l -p 8081 </dev/null || true
+    // Not `echo served | nc -l`, which stops at the end of the client's input, with or without having read its own.
+    let script = "(timeout 20 nc -l -p 8080 -e echo served &); timeout 2 nc -l -p 8081 </dev/null || true
         for i in $(seq 200); do nc 127.0.0.1 8080 </dev/null && break; usleep 20000; done 2>/dev/null
         nc 127.0.0.1 8082 </dev/null || true";
     for caller in Caller::all(name) {

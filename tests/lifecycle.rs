@@ -367,7 +367,11 @@ fn a_foreground_run_forwards_signals_and_returns_the_status() {
         bundle.write();
         let dir = bundle.path().display().to_string();
         let mut run = bundle.command(&["run", "-b", &dir, "box"]).spawn().unwrap();
-        wait_for("running", || text(&bundle.verb(&["state", "box"]).stdout).contains("\"running\""));
+        // Executed, and not only on its way: before that its death is a failure of the launch.
+        wait_for("the workload", || {
+            text(&bundle.verb(&["state", "box"]).stdout).contains("\"running\"")
+                && proc_status(bundle.pid(), "Name").is_some_and(|name| name == "sleep")
+        });
         ok(&bundle.verb(&["kill", "box", "KILL"]));
         assert_eq!(run.wait().unwrap().code(), Some(137), "{policy}");
         nothing_left(&bundle);
