@@ -5,7 +5,7 @@ DESTDIR ?=
 CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(shell rustc -vV | sed -n 's/^host: //p')/release/stockade
 
-.PHONY: build check advisories test test-engines bench demo install
+.PHONY: build check advisories test test-escape-vm test-engines bench demo install
 
 build: ## the release binary, static: target/TRIPLE/release/stockade
 	$(CARGO) build --release
@@ -22,6 +22,9 @@ advisories: ## known holes in the crates that ship; from the network
 
 test: ## the whole suite, natively and in the test machine
 	tests/run
+
+test-escape-vm: ## the whole escape corpus on Linux 6.1, as root and as an ordinary user, each under strict and oci (STOCKADE_ESCAPE=whole: all)
+	tests/run --escape-vm
 
 test-engines: ## Podman, Docker, containerd, buildah and umoci with stockade below them; as root (in the test machine: tests/engines/run --vm)
 	tests/engines/run

@@ -355,9 +355,9 @@ pub fn follow(
                     return Err(e);
                 }
                 Some(m) if m.tag == Tag::Steps => {
-                    crate::observer::hear(&m.payload, built.pid);
+                    crate::observer::hear(&m, built.pid)?;
                 }
-                Some(_) => {}
+                Some(m) => return Err(m.late()),
                 None => {
                     talking = false;
                     on_start(watcher.as_deref_mut())?;

@@ -24,12 +24,12 @@ use crate::cgroup::Group;
 use crate::error::{Context, Error, Result};
 use crate::plan::{Joined, Ns};
 use crate::state::ProcessId;
-use crate::sync::{Channel, Tag};
+use crate::sync::{Channel, Message, Tag};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -105,7 +105,7 @@ pub fn be_born(birth: &Birth<'_>, ours: &Channel, theirs: &Channel) -> Result<En
             Err(e) => tell_failure(theirs, &e),
         },
         sys::Cloned::Parent { pid, pidfd } if birth.outside => arrived(pid, pidfd, ours),
-        sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
+        sys::Cloned::Parent { pid, pidfd } => told_by(pid, &pidfd, ours),
     }
 }
 
@@ -130,7 +130,7 @@ fn settle(birth: &Birth<'_>, theirs: &Channel) -> Result<Option<OwnedFd>> {
         // Only children get a new pid namespace, or the joined one; all else is ours at once.
         let flags = nix::sched::CloneFlags::from_bits_retain(birth.flags as i32);
         nix::sched::unshare(flags).at("unshare", "in the joined namespaces")?;
-        return theirs.send(Tag::Entered, b"0", &[]).map(|()| procfs);
+        return theirs.send(Tag::Entered, &[], &[]).map(|()| procfs);
     }
     match sys::clone3(sys::CLONE_PARENT | birth.flags, None) {
         Ok(sys::Cloned::Child) => Ok(None),
@@ -163,9 +163,11 @@ fn tell_failure(theirs: &Channel, e: &Error) -> ! {
 
 /// What the runtime hears of a bridge that stays for now.
 fn arrived(pid: i32, pidfd: OwnedFd, ours: &Channel) -> Result<Entered> {
-    match ours.expect(Tag::Entered) {
-        Ok(_) => Ok(Entered::Parent { pid, pidfd }),
+    match ours.expect_of(Tag::Entered, pidfd.as_fd()).and_then(Message::bare) {
+        Ok(()) => Ok(Entered::Parent { pid, pidfd }),
         Err(e) => {
+            // It may be waiting for a word of ours.
+            let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
             Err(e)
         }
@@ -194,16 +196,25 @@ pub fn emerge(theirs: &Channel) -> Result<()> {
 }
 
 /// What the runtime hears of the bridge, which is gone then.
-fn told_by(bridge: i32, ours: &Channel) -> Result<Entered> {
-    let told = ours.expect(Tag::Entered);
+fn told_by(bridge: i32, pidfd: &OwnedFd, ours: &Channel) -> Result<Entered> {
+    let told = ours.expect_of(Tag::Entered, pidfd.as_fd());
+    if told.is_err() {
+        let _ = sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+    }
     let _ = waitpid(Pid::from_raw(bridge), Some(WaitPidFlag::__WALL));
     emerged(told?)
 }
 
-/// The process that a bridge tells of.
-pub fn emerged(told: crate::sync::Message) -> Result<Entered> {
-    let pid = crate::json::from_slice(&told.payload).map_err(|e| Error::new("sync", "Entered", e.to_string()))?;
-    let pidfd = told.fds.into_iter().next().ok_or_else(crate::sync::gone)?;
+/// The process that a bridge tells of, which must be a child of ours and the one that its descriptor is of.
+pub fn emerged(told: Message) -> Result<Entered> {
+    let pid: i32 = told.read()?;
+    if pid < 1 {
+        return Err(Error::new("sync", "Entered", format!("names the process {pid}")));
+    }
+    let pidfd = told.descriptor()?;
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(Pid::from_raw(pid)), look).at("sync", format!("Entered: process {pid}"))?;
+    waitid(Id::PIDFd(pidfd.as_fd()), look).at("sync", "Entered: pidfd")?;
     Ok(Entered::Parent { pid, pidfd })
 }
 
@@ -230,7 +241,7 @@ pub fn enter(target: &Target<'_>, way: &Way<'_>, ours: &Channel, theirs: &Channe
             Err(e) => tell_failure(theirs, &e),
         },
         sys::Cloned::Parent { pid, pidfd } if way.outside => arrived(pid, pidfd, ours),
-        sys::Cloned::Parent { pid, .. } => told_by(pid, ours),
+        sys::Cloned::Parent { pid, pidfd } => told_by(pid, &pidfd, ours),
     }
 }
 
@@ -261,7 +272,7 @@ fn cross(target: &Target<'_>, way: &Way<'_>, theirs: &Channel, cgroup_namespace:
     }
     if way.outside {
         sys::close_all_but(keep).at("setns", "descriptors")?;
-        return theirs.send(Tag::Entered, b"0", &[]);
+        return theirs.send(Tag::Entered, &[], &[]);
     }
     sys::forget_words();
     match sys::clone3(sys::CLONE_PARENT, way.group.map(Group::fd)) {

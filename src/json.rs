@@ -13,8 +13,10 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::fmt;
 
-/// At most this many unknown fields are named.
+/// At most this many unknown fields are named, and as many as fill a little more than this many bytes: each is named with
+/// the keys above it, which may be as long as the text.
 const MAX_UNKNOWN: usize = 65_536;
+const MAX_NAMES: usize = 4 << 20;
 
 /// What is wrong with a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Vec<String>), Wrong>
     let tree: Node = serde_json::from_slice(text).map_err(|e| Wrong { path: String::new(), why: e.to_string() })?;
     let track = RefCell::default();
     let value = T::deserialize(At { node: &tree, path: &Path::Root, track: &track });
-    let Track { wrong, mut unknown } = track.into_inner();
+    let Track { wrong, mut unknown, .. } = track.into_inner();
     match value {
         Ok(value) => {
             unknown.sort();
@@ -182,6 +184,8 @@ struct Track {
     /// The innermost value that failed.
     wrong: Option<String>,
     unknown: Vec<String>,
+    /// The bytes of those.
+    names: usize,
 }
 
 /// The deserializer: a value in its place.
@@ -248,8 +252,10 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
     /// A field that its type does not have.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         let mut track = self.track.borrow_mut();
-        if track.unknown.len() < MAX_UNKNOWN {
-            track.unknown.push(self.path.to_string());
+        if track.unknown.len() < MAX_UNKNOWN && track.names < MAX_NAMES {
+            let name = self.path.to_string();
+            track.names += name.len();
+            track.unknown.push(name);
         }
         visitor.visit_unit()
     }
@@ -414,6 +420,20 @@ mod tests {
         let config = json!({ "ociVersion": "1.0.2", "linux": { "namespaces": [{ "type": "pid", "x": 1 }], "y": {} } });
         let (_, unknown) = read::<Spec>(config.to_string().as_bytes()).unwrap();
         assert_eq!(unknown, ["linux.namespaces[0].x", "linux.y"]);
+    }
+
+    #[test]
+    fn names_of_unknown_fields_take_no_more_memory_than_the_text_several_times() {
+        // A map whose values have fields: each unknown one would be named with the whole key.
+        let key = "k".repeat(1 << 20);
+        let fields: Vec<String> = (0..60_000).map(|n| format!("\"{n}\":0")).collect();
+        let text = format!(
+            r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"rdma":{{"{key}":{{{}}}}}}}}}}}"#,
+            fields.join(",")
+        );
+        let (_, unknown) = read::<Spec>(text.as_bytes()).unwrap();
+        let bytes: usize = unknown.iter().map(String::len).sum();
+        assert!(unknown.len() > 1 && bytes < MAX_NAMES + (2 << 20), "{} names of {bytes} bytes", unknown.len());
     }
 
     #[test]

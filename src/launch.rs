@@ -31,11 +31,11 @@ use crate::plan::{Actor, IdMap, Joined, Moment, Ns, Plan, Step};
 use crate::policy::Finding;
 use crate::state::{CgroupRecord, Entry, Intent, ProcessId};
 use crate::sync::{Channel, Tag};
-use crate::{hooks, join, mount, observer, own, stub, sys};
+use crate::{hooks, join, mount, observer, own, pty, stub, sys};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -669,9 +669,6 @@ impl Parent {
         let told = self.await_message(bridge, setting, Tag::Entered)?;
         end(bridge);
         let join::Entered::Parent { pid, pidfd } = join::emerged(told)? else { return Err(crate::sync::gone()) };
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(Id::Pid(Pid::from_raw(pid)), look).at("emerge", pid.to_string())?;
-        waitid(Id::PIDFd(pidfd.as_fd()), look).at("emerge", "pidfd")?;
         (bridge.pid, bridge.pidfd) = (pid, pidfd);
         bridge.channel.send(Tag::Next, &[], &[])
     }
@@ -679,22 +676,33 @@ impl Parent {
     /// Waits until the child has come so far; its findings come along.
     fn await_child(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<()> {
         let message = self.await_message(child, setting, awaited)?;
-        let found: Vec<Finding> = crate::json::from_slice(&message.payload).unwrap_or_default();
-        self.findings.extend(found);
+        if awaited != Tag::Ready {
+            return message.bare();
+        }
+        self.findings.extend(message.read::<Vec<Finding>>()?);
         Ok(())
     }
 
     /// The same; the master of its console is kept.
     fn await_message(&mut self, child: &Child, setting: &Setting<'_>, awaited: Tag) -> Result<crate::sync::Message> {
         loop {
-            match child.channel.receive_unless(setting.signals)? {
+            let next = match awaited {
+                // Who has emerged holds the bridge's end, too.
+                Tag::Entered => child.channel.receive_of(child.pidfd.as_fd(), setting.signals),
+                _ => child.channel.receive_unless(setting.signals),
+            };
+            match next? {
                 Some(m) if m.tag == Tag::Steps => {
-                    if observer::hear(&m.payload, child.pid) {
+                    if observer::hear(&m, child.pid)? {
                         // If it is gone, the launch will find that by itself.
                         let _ = child.channel.send(Tag::Next, &[], &[]);
                     }
                 }
-                Some(m) if m.tag == Tag::Console => self.console = m.fds.into_iter().next(),
+                Some(m) if m.tag == Tag::Console && self.console.is_none() && has_console(setting.plan) => {
+                    let master = m.descriptor()?;
+                    pty::check(master.as_fd())?;
+                    self.console = Some(master);
+                }
                 Some(m) if m.tag == awaited => return Ok(m),
                 Some(m) if m.tag == Tag::Failed => {
                     let mut e = crate::sync::failure(&m.payload);
@@ -707,13 +715,15 @@ impl Parent {
                     }
                     return Err(e);
                 }
-                Some(m) => {
-                    return Err(Error::new("sync", format!("{:?}", m.tag), format!("came where {awaited:?} was due")));
-                }
+                Some(m) => return Err(m.misplaced(awaited)),
                 None => return Err(crate::sync::gone()),
             }
         }
     }
+}
+
+fn has_console(plan: &Plan) -> bool {
+    plan.steps.iter().any(|s| matches!(s, Step::Console { .. }))
 }
 
 /// Kills and reaps a child of a failed launch.

@@ -72,7 +72,7 @@ pub fn fetch(owner: &Owner<'_>, number: i32) -> Result<OwnedFd> {
                 match owner.channel.receive()? {
                     // Somebody looks on, and this is the last that it may send.
                     Some(m) if m.tag == Tag::Steps => {
-                        crate::observer::hear(&m.payload, owner.pid);
+                        crate::observer::hear(&m, owner.pid)?;
                     }
                     Some(m) if m.tag == Tag::Failed => return Err(sync::failure(&m.payload)),
                     _ => return Err(sync::gone()),

@@ -4,9 +4,11 @@
 //! which it may send nothing; where the launch is narrated it sends each note at once and waits, so that /proc/PID is as the
 //! step left it. While nobody asked, a step costs one look at a variable.
 
+use crate::error::{Error, Result};
 use crate::narrate::{self, Tale};
 use crate::plan::explain::name;
 use crate::plan::{Plan, Step};
+use crate::sync::Message;
 use crate::timing::{Part, Times, Who};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,9 +117,12 @@ pub fn messages(waits: bool) -> Vec<Vec<u8>> {
     told.chunks(1000).map(|some| serde_json::to_vec(&(waits, some)).unwrap_or_default()).collect()
 }
 
-/// What the child has told; true: it waits to go on.
-pub fn hear(payload: &[u8], pid: i32) -> bool {
-    let (waits, told): (bool, Vec<Told>) = crate::json::from_slice(payload).unwrap_or_default();
+/// What the child has told; true: it waits to go on. It tells nothing where nobody asked: somebody else would speak.
+pub fn hear(message: &Message, pid: i32) -> Result<bool> {
+    if !ASKED.load(Ordering::Relaxed) {
+        return Err(Error::new("sync", "Steps", "came where nobody looks on"));
+    }
+    let (waits, told): (bool, Vec<Told>) = message.read()?;
     with(|o| {
         if let Some(times) = &mut o.times {
             times.child(&told, o.born);
@@ -127,7 +132,7 @@ pub fn hear(payload: &[u8], pid: i32) -> bool {
             tale.child(&told, at, pid, waits);
         }
     });
-    waits
+    Ok(waits)
 }
 
 /// The child has come past a step of the plan, without waiting for us.

@@ -55,10 +55,7 @@ pub fn open(root: BorrowedFd<'_>, uid: u32, size: Option<(u16, u16)>) -> Result<
     .at("console", subject)
     .map_err(|e| e.hint("the devpts must let its ptmx be opened: the option ptmxmode=0666"))?;
     is_devpts(master.as_fd())?;
-    let stat = fstat(&master).at("console", subject)?;
-    if mount::kind(&stat) != SFlag::S_IFCHR || (major(stat.st_rdev), minor(stat.st_rdev)) != (5, 2) {
-        return Err(Error::new("console", subject, "is not the multiplexer of terminals (5:2)"));
-    }
+    check(master.as_fd())?;
     // Whoever relays may choose not to block; the description is shared with it.
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR)).at("console", "blocking")?;
     sys::pty_unlock(master.as_fd()).at("console", "unlock")?;
@@ -70,10 +67,38 @@ pub fn open(root: BorrowedFd<'_>, uid: u32, size: Option<(u16, u16)>) -> Result<
     Ok(Pty { master, slave })
 }
 
+/// That a descriptor is the master of a terminal: it is read and written with the rights of whoever relays.
+pub fn check(master: BorrowedFd<'_>) -> Result<()> {
+    let stat = fstat(master).at("console", "master")?;
+    match (mount::kind(&stat), major(stat.st_rdev), minor(stat.st_rdev)) {
+        (SFlag::S_IFCHR, 5, 2) => Ok(()),
+        _ => Err(Error::new("console", "master", "is not the multiplexer of terminals (5:2)")),
+    }
+}
+
 /// Makes the terminal the controlling one of our session, which we lead, and our three standard streams.
 pub fn take(slave: &OwnedFd) -> Result<()> {
     sys::set_controlling_tty(slave.as_fd()).at("console", "controlling terminal")?;
     dup2_stdin(slave).at("console", "stdin")?;
     dup2_stdout(slave).at("console", "stdout")?;
     dup2_stderr(slave).at("console", "stderr")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn only_the_master_of_a_terminal_is_one() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        check(pty.master.as_fd()).unwrap();
+        let (read, _write) = nix::unistd::pipe().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for other in [pty.slave.as_fd(), read.as_fd(), null.as_fd()] {
+            let e = check(other).unwrap_err().to_string();
+            assert_eq!(e, "console: master: is not the multiplexer of terminals (5:2)");
+        }
+    }
 }

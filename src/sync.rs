@@ -70,6 +70,47 @@ pub struct Message {
     pub fds: Vec<OwnedFd>,
 }
 
+impl Message {
+    /// It came where another was due.
+    pub fn misplaced(&self, due: Tag) -> Error {
+        Error::new("sync", format!("{:?}", self.tag), format!("came where {due:?} was due"))
+    }
+
+    /// It came where the child has nothing more to say.
+    pub fn late(&self) -> Error {
+        Error::new("sync", format!("{:?}", self.tag), "came after the start")
+    }
+
+    /// It says no more than its tag.
+    pub fn bare(self) -> Result<()> {
+        match (self.payload.len(), self.fds.len()) {
+            (0, 0) => Ok(()),
+            (bytes, fds) => {
+                let why = format!("came with {bytes} bytes and {fds} descriptors, where neither is due");
+                Err(Error::new("sync", format!("{:?}", self.tag), why))
+            }
+        }
+    }
+
+    /// What its bytes say.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        json::from_slice(&self.payload)
+            .map_err(|e| Error::new("sync", format!("{:?}", self.tag), format!("is unreadable: {e}")))
+    }
+
+    /// The one descriptor that it brings.
+    pub fn descriptor(self) -> Result<OwnedFd> {
+        let (tag, count) = (self.tag, self.fds.len());
+        let mut fds = self.fds.into_iter();
+        match (fds.next(), fds.next()) {
+            (Some(fd), None) => Ok(fd),
+            _ => {
+                Err(Error::new("sync", format!("{tag:?}"), format!("came with {count} descriptors, where one is due")))
+            }
+        }
+    }
+}
+
 /// One end.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -125,6 +166,9 @@ impl Channel {
                             fds.extend(raw.into_iter().map(sys::adopt));
                         }
                     }
+                    if message.flags.contains(MsgFlags::MSG_TRUNC) {
+                        return Err(Error::new("sync", "receive", format!("a message of more than {MAX_BYTES} bytes")));
+                    }
                     break (message.bytes, fds);
                 }
                 Err(Errno::EINTR) => {}
@@ -160,14 +204,50 @@ impl Channel {
         self.receive()
     }
 
+    /// The next message of a process, none if it has ended: others hold its end of the talk, so that its end is not that of
+    /// the stream.
+    pub fn receive_of(&self, process: BorrowedFd<'_>, signals: Option<&Signals>) -> Result<Option<Message>> {
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        loop {
+            let mut fds = vec![watch(self.fd()), watch(process)];
+            fds.extend(signals.map(|s| watch(s.ending())));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(e) => return Err(Error::os("sync", "poll", e)),
+            }
+            let there = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+            if there(&fds[0]) {
+                return self.receive();
+            }
+            if let Some(e) = signals.and_then(Signals::interrupted) {
+                return Err(e);
+            }
+            if there(&fds[1]) {
+                // Its last word came before its end, and perhaps after we looked.
+                let said = poll(&mut fds[..1], PollTimeout::ZERO).is_ok_and(|n| n > 0);
+                return if said { self.receive() } else { Ok(None) };
+            }
+        }
+    }
+
     /// The next message, which must have this tag. A failure of the other side is returned as our error.
     pub fn expect(&self, tag: Tag) -> Result<Message> {
-        match self.receive()? {
-            Some(m) if m.tag == tag => Ok(m),
-            Some(m) if m.tag == Tag::Failed => Err(failure(&m.payload)),
-            Some(m) => Err(Error::new("sync", format!("{:?}", m.tag), format!("came where {tag:?} was due"))),
-            None => Err(gone()),
-        }
+        due(tag, self.receive()?)
+    }
+
+    /// The same of a process, as with `receive_of`.
+    pub fn expect_of(&self, tag: Tag, process: BorrowedFd<'_>) -> Result<Message> {
+        due(tag, self.receive_of(process, None)?)
+    }
+}
+
+fn due(tag: Tag, message: Option<Message>) -> Result<Message> {
+    match message {
+        Some(m) if m.tag == tag => Ok(m),
+        Some(m) if m.tag == Tag::Failed => Err(failure(&m.payload)),
+        Some(m) => Err(m.misplaced(tag)),
+        None => Err(gone()),
     }
 }
 
@@ -195,4 +275,104 @@ pub fn message_with_room(error: Error) -> Result<(Vec<u8>, usize)> {
 pub fn gone() -> Error {
     Error::new("launch", "child", "ended without a word")
         .hint("it was killed: by the OOM killer if the memory limit is very small, or from outside")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    /// Says these bytes, whatever they are.
+    fn say(to: &Channel, bytes: &[u8], fds: &[RawFd]) {
+        let rights = [ControlMessage::ScmRights(fds)];
+        let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+        let none: Option<&UnixAddr> = None;
+        sendmsg(to.0.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, none).unwrap();
+    }
+
+    fn refused<T: std::fmt::Debug>(what: &str, result: Result<T>, words: &[&str]) {
+        let e = result.expect_err(what).to_string();
+        assert!(words.iter().all(|w| e.contains(w)) && !e.contains(char::is_control), "{what}: {e}");
+    }
+
+    #[test]
+    fn no_other_message_passes_for_the_one_that_is_due() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut known = 0;
+        for byte in 0..=255u8 {
+            say(&theirs, &[byte], &[]);
+            match Tag::from(byte) {
+                None => refused("no tag", ours.expect(Tag::Settled), &["unknown tag", &byte.to_string()]),
+                Some(Tag::Settled) => ours.expect(Tag::Settled).unwrap().bare().unwrap(),
+                Some(Tag::Failed) => refused("Failed", ours.expect(Tag::Settled), &["its error is unreadable"]),
+                Some(tag) => {
+                    refused("a tag", ours.expect(Tag::Settled), &[&format!("{tag:?}"), "where Settled was due"])
+                }
+            }
+            known += usize::from(Tag::from(byte).is_some());
+        }
+        assert_eq!(known, 13);
+        // Neither an empty message nor the end is one.
+        say(&theirs, &[], &[]);
+        refused("empty", ours.expect(Tag::Settled), &["ended without a word"]);
+        drop(theirs);
+        refused("the end", ours.expect(Tag::Settled), &["ended without a word"]);
+    }
+
+    #[test]
+    fn a_message_holds_what_is_due_and_no_more() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let next = |bytes: &[u8], fds: &[RawFd]| {
+            say(&theirs, bytes, fds);
+            ours.receive().map(Option::unwrap)
+        };
+        let tag = |tag: Tag, rest: &[u8]| [&[tag as u8], rest].concat();
+        let own = theirs.0.as_raw_fd();
+        refused("bytes", next(&tag(Tag::Settled, b"x"), &[]).unwrap().bare(), &["Settled", "1 bytes and 0 desc"]);
+        refused("descriptors", next(&tag(Tag::Built, b""), &[own]).unwrap().bare(), &["Built", "0 bytes and 1 desc"]);
+        for fds in [&[][..], &[own, own]] {
+            let said = format!("came with {} descriptors", fds.len());
+            refused("not one", next(&tag(Tag::Console, b""), fds).unwrap().descriptor(), &["Console", &said]);
+        }
+        next(&tag(Tag::Console, b""), &[own]).unwrap().descriptor().unwrap();
+        for (rest, word) in
+            [(&b""[..], "EOF"), (b"[{}", "EOF"), (b"{}", "expected"), (b"[1]", "expected"), (b"\xff", "")]
+        {
+            let read = next(&tag(Tag::Ready, rest), &[]).unwrap().read::<Vec<crate::policy::Finding>>();
+            refused("no findings", read, &["Ready", "is unreadable", word]);
+        }
+        assert!(next(&tag(Tag::Ready, b"[]"), &[]).unwrap().read::<Vec<crate::policy::Finding>>().unwrap().is_empty());
+        // Who says more than there is room for is not heard by half.
+        assert_eq!(next(&vec![Tag::Ready as u8; MAX_BYTES + 1], &[]).unwrap().payload.len(), MAX_BYTES);
+        refused("too long", next(&vec![Tag::Ready as u8; MAX_BYTES + 2], &[]), &["more than 65536 bytes"]);
+        refused("too many", next(&tag(Tag::Ready, b"[]"), &[own; MAX_FDS + 10]), &["ENOBUFS"]);
+    }
+
+    #[test]
+    fn the_error_of_the_other_side_stays_one_line_that_gives_no_orders() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let said = Error::new("exec", "x\n\u{1b}[2Jforged: all is well", "a\u{202e}b").hint("line\r\nline");
+        theirs.send(Tag::Failed, &serde_json::to_vec(&said).unwrap(), &[]).unwrap();
+        refused("a failure", ours.expect(Tag::Ready), &["exec: x\\n\\u{1b}[2J", "a\\u{202e}b"]);
+        for rubbish in [&b""[..], b"{", b"[]", br#"{"step":7}"#, b"\0\0", &[0xff; 4096]] {
+            theirs.send(Tag::Failed, rubbish, &[]).unwrap();
+            refused("rubbish", ours.expect(Tag::Ready), &["child", "failed, and its error is unreadable"]);
+        }
+    }
+
+    #[test]
+    fn what_a_refused_message_brought_is_closed() {
+        use std::io::Read;
+        let (ours, theirs) = Channel::pair().unwrap();
+        for bytes in [&[Tag::Settled as u8][..], &[99], &vec![Tag::Ready as u8; MAX_BYTES + 2]] {
+            let (mut end, held) = std::io::pipe().unwrap();
+            say(&theirs, bytes, &[held.as_raw_fd()]);
+            drop(held);
+            let told = ours.receive().and_then(|m| m.unwrap().bare());
+            assert!(told.is_err());
+            // It would wait for ever while anybody held the other end.
+            assert_eq!(end.read(&mut [0]).unwrap(), 0);
+        }
+    }
 }

@@ -540,6 +540,95 @@ fn each_row_of_the_table_fails_under_engine_and_works_when_its_key_is_loosened()
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The rows whose program is less to the point than what the engine sets up for it.
+#[test]
+fn rows_about_what_the_engine_sets_up_fail_and_are_loosened() {
+    need_root!("rows_about_what_the_engine_sets_up_fail_and_are_loosened");
+    let cgroups = cgroup_mount();
+    let rows = [
+        (
+            "systemd with a writable `-v /sys/fs/cgroup`",
+            cgroups.to_str().unwrap(),
+            // Opened, and nothing written.
+            "(: >>/host/cgroup.procs) && echo ok",
+            "Read-only file system",
+            json!({ "extends": "engine", "mounts": { "kernelFiles": "allow" } }),
+        ),
+        (
+            "an agent that writes to a bound /proc or /sys",
+            "/proc/sys",
+            "(: >>/host/kernel/domainname) && echo ok",
+            "Read-only file system",
+            json!({ "extends": "engine", "mounts": { "kernelFiles": "allow" } }),
+        ),
+        (
+            "node-exporter with `-v /:/host`",
+            "/run",
+            "echo ok",
+            "policy key daemonSockets",
+            json!({ "extends": "engine", "daemonSockets": "allow" }),
+        ),
+    ];
+    for (program, source, script, fails, loosened) in rows {
+        let said = |policy: Value| {
+            let mut bundle = Bundle::usual(&["sh", "-c", &format!("({script}) 2>&1")]);
+            let mount = json!({ "destination": "/host", "type": "bind", "source": source, "options": ["rbind", "rw"] });
+            bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+            let out = bundle.operator(policy).run();
+            format!("{}{}", text(&out.stdout), text(&out.stderr))
+        };
+        let held = said(json!({ "extends": "engine" }));
+        assert!(held.contains(fails) && !held.contains("ok"), "{program}: {held}");
+        assert_eq!(said(loosened), "ok\n", "{program}: loosened");
+    }
+}
+
+/// A row of docs/policies.md that no table of this file provokes, and the test that does.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("programs of 32 bits", "engine::programs_of_32_bits_need_the_filter_opened"),
+    (
+        "Portainer, Traefik, Watchtower, CI with docker.sock",
+        "engine::sockets_of_daemons_are_refused_by_any_way_to_them",
+    ),
+    ("node-exporter with `-v /:/host`", "engine::rows_about_what_the_engine_sets_up_fail_and_are_loosened"),
+    ("docker:dind, kind: `--privileged`", "engine::privileged_is_refused_with_its_rule_and_leaves_nothing"),
+    ("systemd with a writable `-v /sys/fs/cgroup`", "engine::rows_about_what_the_engine_sets_up_fail_and_are_loosened"),
+    (
+        "an agent that writes to a bound /proc or /sys",
+        "engine::rows_about_what_the_engine_sets_up_fail_and_are_loosened",
+    ),
+    ("more than 4096 threads: large JVMs, build farms", "engine::a_config_without_a_limit_of_processes_has_4096"),
+    (
+        "a memory or CPU limit on a host without cgroup v2",
+        "limits::a_limit_that_config_json_asks_for_and_the_host_lacks_is_refused",
+    ),
+    (
+        "`podman container checkpoint` and restore",
+        "plan/restore::images_are_restored_only_where_an_operator_vouches_for_them",
+    ),
+];
+
+#[test]
+fn every_row_of_the_table_is_provoked_by_a_test() {
+    let docs = std::fs::read_to_string(format!("{HERE}/docs/policies.md")).unwrap();
+    let (_, table) = docs.split_once("| program or image | what fails |").unwrap();
+    let table = table.split("\n\n").next().unwrap();
+    let programs: Vec<&str> =
+        table.lines().skip(2).map(|l| l.trim_start_matches("| ").split(" | ").next().unwrap()).collect();
+    assert!(programs.len() > 20, "{programs:?}");
+    let here: Vec<&str> = rows().iter().map(|r| r.program).collect();
+    for program in &programs {
+        let elsewhere = ELSEWHERE.iter().find(|(p, _)| p == program);
+        assert!(here.contains(program) != elsewhere.is_some(), "{program}: one test, here or elsewhere");
+    }
+    for (program, test) in ELSEWHERE {
+        assert!(programs.contains(&program), "{program} is not in the table");
+        let (file, name) = test.split_once("::").unwrap();
+        let source = std::fs::read_to_string(format!("{HERE}/tests/{file}.rs")).unwrap();
+        assert!(source.contains(&format!("#[test]\nfn {name}() {{")), "{test} is not there");
+    }
+}
+
 #[test]
 fn ping_by_a_datagram_socket_needs_no_key() {
     need_root!("ping_by_a_datagram_socket_needs_no_key");

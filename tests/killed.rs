@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "killed/forged.rs"]
+mod forged;
 use common::*;
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Event, Options};
@@ -83,7 +85,8 @@ impl Traced {
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         command = std::process::Command::new("/bin/sh");
         command.args(["-c", "read line; exec \"$@\"", "sh"]).arg(program).args(words).current_dir(bundle.path());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).env_remove("STOCKADE_POLICY");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).env_remove("STOCKADE_POLICY");
+        command.stderr(std::fs::File::create(bundle.path().join("traced.err")).unwrap());
         let mut child = command.spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
         let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;

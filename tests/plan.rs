@@ -9,6 +9,8 @@ mod common;
 mod engines;
 #[path = "plan/fixtures.rs"]
 mod fixtures;
+#[path = "plan/keys.rs"]
+mod keys;
 #[path = "plan/locks.rs"]
 mod locks;
 #[path = "plan/policy.rs"]

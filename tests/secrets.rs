@@ -293,3 +293,56 @@ fn a_copy_that_may_be_swapped_is_told() {
         assert_eq!(out.contains("RLIMIT_MEMLOCK of the caller is too low"), told, "{limit}: {out}");
     }
 }
+
+#[test]
+fn a_secret_is_in_nothing_that_is_told_of_a_container() {
+    need_root!("a_secret_is_in_nothing_that_is_told_of_a_container");
+    let bundle = Bundle::silent(&["sleep", "1000"]).policy("strict");
+    bundle.write();
+    let value = secret(&bundle);
+    // What is told while it happens; the workload itself is the control: it has the value.
+    for words in [
+        &["sandbox", "--narrate"][..],
+        &["sandbox", "--narrate", "--json"],
+        &["sandbox", "--timing=json"],
+        &["sandbox", "--denials"],
+    ] {
+        let look = "cat /run/secrets/key | sha256sum; wc -c </run/secrets/key";
+        let out = bundle.verb(&[words, &["--secret", &value, "--", "sh", "-c", look]].concat());
+        let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+        assert!(out.status.success() && said.contains("33"), "{words:?}: {said}");
+        assert!(!said.contains(VALUE), "{words:?}: {said}");
+        let told = !words.contains(&"--narrate") || said.contains("/run/secrets");
+        assert!(told, "{words:?}: the step is not told: {said}");
+    }
+    // What is recorded is given none.
+    let out = bundle.verb(&["seccomp", "record", "--secret", &value, "--", "true"]);
+    assert!(!out.status.success() && text(&out.stderr).contains("--secret"), "{}", text(&out.stderr));
+    // What is told of one that runs.
+    let words = ["--debug", "run", "--detach", "--secret", &value, "--bundle", ".", "box"];
+    let status = bundle.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(ok(&bundle.verb(&["exec", "box", "cat", "/run/secrets/key"])), VALUE, "the control");
+    for words in [
+        &["state", "box"][..],
+        &["list"],
+        &["list", "--format", "json"],
+        &["inspect", "box"],
+        &["inspect", "--json", "box"],
+        &["pids", "box"],
+        &["pids", "--json", "box"],
+        &["ps", "box"],
+        &["events", "--stats", "box"],
+        &["audit", "box"],
+        &["audit", "--format", "json", "box"],
+        &["audit", "--format", "sarif", "box"],
+        &["explain", "."],
+    ] {
+        let out = bundle.verb(words);
+        let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+        assert!(!said.is_empty() && !said.contains("error: "), "{words:?}: {said}");
+        assert!(!said.contains(VALUE), "{words:?}: {said}");
+    }
+    // Nor is it in what the runtime keeps of it.
+    assert_eq!(with_value(&bundle.root()), [""; 0]);
+}

@@ -467,7 +467,7 @@ pub fn hand_over(outside: &Outside<'_>, built: &Built, record: impl FnOnce() -> 
         built.channel.send(Tag::Commit, &[], &[])?;
         let told = built.channel.expect(Tag::Committed)?;
         if outside.agent.is_none() && !outside.watched {
-            return Ok(None);
+            return told.bare().map(|()| None);
         }
         let number = String::from_utf8_lossy(&told.payload).parse();
         let number = number.map_err(|_| Error::new("sync", "Committed", "does not name the listener"))?;
@@ -508,10 +508,10 @@ pub fn await_exec(built: &Built) -> Result<()> {
         match built.channel.receive()? {
             None => return Ok(()),
             Some(m) if m.tag == Tag::Steps => {
-                observer::hear(&m.payload, built.pid);
+                observer::hear(&m, built.pid)?;
             }
             Some(m) if m.tag == Tag::Failed => return Err(crate::sync::failure(&m.payload)),
-            Some(m) => return Err(Error::new("sync", format!("{:?}", m.tag), "came after the start")),
+            Some(m) => return Err(m.late()),
         }
     }
 }

@@ -23,8 +23,16 @@ const HOMES: [&str; 9] = [
     "/var/run",
 ];
 
-/// What begins the annotations that change what runc, crun, CRI-O or Kata do.
-pub const FOREIGN: [&str; 4] = ["run.oci.", "org.criu.", "io.kubernetes.cri-o.", "io.katacontainers."];
+/// What begins the annotations that change what runc, crun, CRI-O, Kata or gVisor do.
+pub const FOREIGN: [&str; 7] = [
+    "run.oci.",
+    "krun.",
+    "module.wasm.image/",
+    "org.criu.",
+    "io.kubernetes.cri-o.",
+    "io.katacontainers.",
+    "dev.gvisor.",
+];
 
 /// The capabilities up to CAP_AUDIT_READ. An engine that is older than the kernel does not name the newest.
 const EVERY: u64 = (1 << 38) - 1;
