@@ -137,8 +137,10 @@ impl Case {
 
     fn adapted(self, command: &[&str]) -> Bundle {
         let mut bundle = small(command);
-        // Nothing here takes a minute, under whatever load: who needs it waits for something that never comes.
-        bundle.runner = ["timeout", "--kill-after=5", "60"].map(str::to_owned).to_vec();
+        // Nothing here takes a minute, in the test machine five, under whatever load: who needs it waits for something that
+        // never comes.
+        let patience = if lean() { "300" } else { "60" };
+        bundle.runner = ["timeout", "--kill-after=5", patience].map(str::to_owned).to_vec();
         if let Some(program) = WITHOUT_OPENAT2.take() {
             let number = nix::libc::SYS_openat2.to_string();
             bundle.runner.extend([program.display().to_string(), "without".into(), number]);
