@@ -268,15 +268,28 @@ fn clients_understand_their_examples() {
     ];
     let containerd =
         ["containerd", "--config", &format!("{HERE}/examples/engines/containerd-v2.toml"), "config", "dump"];
+    let json = dir.path().join("daemon.json");
+    std::fs::write(&json, example("daemon.json").replace(INSTALLED, env!("CARGO_BIN_EXE_stockade"))).unwrap();
+    // It ends with the view.
+    let script = "cd \"$0\" && dockerd --config-file \"$0/daemon.json\" --data-root \"$0/data\" --exec-root \"$0/exec\" \\
+        --pidfile \"$0/pid\" --host \"unix://$0/sock\" >log 2>&1 & daemon=$!; \\
+        until docker --host \"unix://$0/sock\" info 2>\"$0/err\"; do kill -0 $daemon || { cat \"$0/log\"; exit 1; }; sleep 0.2; done; \\
+        kill $daemon; wait";
+    let docker_dir = dir.path().display().to_string();
+    let docker = ["bash", "-c", script, &docker_dir];
     for (client, wanted) in [
+        (&docker[..], "Default Runtime: stockade\n".to_owned()),
         (&podman[..], format!("stockade {}", env!("CARGO_BIN_EXE_stockade"))),
         (&containerd[..], format!("BinaryName = \"{INSTALLED}\"")),
     ] {
-        if Command::new(client[0]).arg("--version").output().is_err() {
-            skip("clients_understand_their_examples", &format!("{} is not installed", client[0]));
+        let name = if client[0] == "bash" { "dockerd" } else { client[0] };
+        if Command::new(name).arg("--version").output().is_err() {
+            skip("clients_understand_their_examples", &format!("{name} is not installed"));
             continue;
         }
-        let out = Command::new(format!("{HERE}/tests/engines/view"))
+        let out = Command::new("timeout")
+            .args(["--kill-after=10", "120"])
+            .arg(format!("{HERE}/tests/engines/view"))
             .args(client)
             .env("CONTAINERS_CONF", &file)
             .output()
