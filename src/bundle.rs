@@ -123,8 +123,7 @@ pub fn parse_process(bytes: &[u8]) -> Result<(Process, Unknown)> {
 
 /// One value of JSON and nothing after it, and what is unknown in it. `process`: where in it the process is.
 fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8], process: &str) -> Result<(T, Unknown)> {
-    refuse_foreign(bytes)?;
-    refuse_nul(bytes)?;
+    refuse_nul(refuse_foreign(bytes)?)?;
     let read = read_tracked(bytes);
     if !matches!(&read, Ok((_, fields)) if !fields.iter().any(|f| f.starts_with("linux.intelRdt.")))
         && let Some(mended) = mend::mend(bytes, process)
@@ -161,23 +160,21 @@ fn json_words(message: &str) -> String {
 }
 
 /// What is no JSON object in UTF-8, in words better than the parser's.
-fn refuse_foreign(bytes: &[u8]) -> Result<()> {
+fn refuse_foreign(bytes: &[u8]) -> Result<&str> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(bad("", "begins with a byte order mark").hint("save it as UTF-8 without one"));
     }
-    if let Err(e) = std::str::from_utf8(bytes) {
-        return Err(bad("", format!("is not UTF-8: byte {} is out of place", e.valid_up_to())));
-    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| bad("", format!("is not UTF-8: byte {} is out of place", e.valid_up_to())))?;
     match bytes.trim_ascii_start().first() {
-        None | Some(b'{') => Ok(()),
+        None | Some(b'{') => Ok(text),
         Some(_) => Err(bad("", "is not a JSON object: it does not begin with {")),
     }
 }
 
 /// A NUL can reach us only as the escape \u0000. It would silently cut the string at the next C interface.
-fn refuse_nul(bytes: &[u8]) -> Result<()> {
-    const ESCAPE: &[u8] = b"\\u0000";
-    if !bytes.windows(ESCAPE.len()).any(|w| w == ESCAPE) {
+fn refuse_nul(text: &str) -> Result<()> {
+    if !text.contains("\\u0000") {
         return Ok(());
     }
     fn find(value: &serde_json::Value, path: &str) -> Option<String> {
@@ -193,7 +190,7 @@ fn refuse_nul(bytes: &[u8]) -> Result<()> {
             _ => None,
         }
     }
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| bad("", json_words(&e.to_string())))?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| bad("", json_words(&e.to_string())))?;
     match find(&value, "") {
         Some(path) => Err(Error::new("config.json", path, "a NUL byte in a string: the kernel would cut it there")),
         None => Ok(()),

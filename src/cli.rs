@@ -12,6 +12,7 @@ use crate::observe::watch::{Form, Watcher};
 use crate::timing::Format;
 use clap::{Args, Parser, Subcommand};
 pub use see::{Diff, Doctor, Events, Inspect, Pids};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Open Container Initiative runtime: hardened, minimal, and able to explain every step
@@ -45,6 +46,31 @@ pub fn command() -> clap::Command {
         let template = help(&format!("{called} {}", verb.get_name()));
         verb.help_template(template).args_override_self(true)
     })
+}
+
+/// The same with one verb alone, for those that an engine waits for: to build them all takes longer than to plan a launch.
+/// It reads what is right as the whole does; what is wrong, or asks for help, is for the whole to answer.
+pub fn command_for(words: &[OsString]) -> Option<clap::Command> {
+    let root = Global::augment_args(clap::Command::new("stockade")).args_override_self(true);
+    type Augment = fn(clap::Command) -> clap::Command;
+    let verbs: [(&'static str, Augment); 12] = [
+        ("create", Create::augment_args),
+        ("delete", Delete::augment_args),
+        ("exec", Exec::augment_args),
+        ("kill", Kill::augment_args),
+        ("pause", Id::augment_args),
+        ("ps", Ps::augment_args),
+        ("resume", Id::augment_args),
+        ("run", Run::augment_args),
+        ("sandbox", Sandbox::augment_args),
+        ("start", Id::augment_args),
+        ("state", Id::augment_args),
+        ("update", Update::augment_args),
+    ];
+    let word = words::verb(words, &root)?;
+    let (name, augment) = verbs.into_iter().find(|(name, _)| word == name)?;
+    let verb = augment(clap::Command::new(name).args_override_self(true));
+    Some(root.subcommand(verb))
 }
 
 /// Options of every verb
@@ -878,4 +904,58 @@ pub struct Sandbox {
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use clap::FromArgMatches;
+
+    fn typed(text: &str) -> Vec<OsString> {
+        std::iter::once("stockade").chain(text.split_whitespace()).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_verb_alone_reads_what_the_whole_reads() {
+        let whole = command();
+        let mut alone = 0;
+        for verb in whole.get_subcommands() {
+            let name = verb.get_name();
+            let Some(command) = command_for(&typed(name)) else { continue };
+            alone += 1;
+            let of = |command: &clap::Command| -> Vec<String> {
+                let args = command.get_arguments().map(|a| format!("{a:?}"));
+                args.chain(command.get_groups().map(|g| format!("{g:?}"))).collect()
+            };
+            assert_eq!(of(command.find_subcommand(name).unwrap()), of(verb), "{name}");
+            let globals =
+                |command: &clap::Command| command.get_arguments().map(|a| format!("{a:?}")).collect::<Vec<_>>();
+            assert_eq!(globals(&command), globals(&whole));
+        }
+        assert_eq!(alone, 12);
+        let lines = [
+            "--root /r --policy oci run -b . -f x.json --timing=json --secret a=b --secret c=- box",
+            "--policy a --policy b --log-format json create --console-socket s --pid-file p box",
+            "--systemd-cgroup exec --tty --env A=1 -e B=2 --user 1:2 box ls -l --color",
+            "sandbox --memory 64m --no-jit -v a:b:ro -- sh -c true",
+            "kill --all box TERM",
+            "ps --format json box -ef",
+            "update --memory -1 --cpu-quota 1000 box",
+            "--cgroup-manager disabled delete --force box",
+            "state box",
+        ];
+        for line in lines {
+            let words = typed(line);
+            let read = |command: clap::Command| {
+                let words = words::normal(words.clone(), &command);
+                format!("{:?}", Cli::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap())
+            };
+            assert_eq!(read(command_for(&words).unwrap()), read(command()), "{line}");
+        }
+        for other in ["", "--version", "list", "--root run list", "-- run", "help run", "no-such", "--help"] {
+            assert!(command_for(&typed(other)).is_none(), "{other}");
+        }
+    }
 }

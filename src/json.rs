@@ -2,7 +2,8 @@
 //!
 //! The text is read into a tree first, and the types from the tree. One concrete deserializer for all types keeps the
 //! binary small: a generic wrapper around another deserializer is compiled once more for every type. The tree keeps a key that
-//! comes twice, so that the type refuses it; a parser that takes the last one would read what another reader does not see.
+//! comes twice, so that the type refuses it; a parser that takes the last one would read what another reader does not see. Its
+//! strings are those of the text, where they need no unescaping.
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
@@ -10,6 +11,7 @@ use serde::de::{
     Unexpected, VariantAccess, Visitor,
 };
 use serde_json::Value;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
@@ -35,17 +37,7 @@ impl fmt::Display for Wrong {
 
 /// One value and nothing after it, and the paths of the fields that its type does not know.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Vec<String>), Wrong> {
-    let tree: Node = serde_json::from_slice(text).map_err(|e| Wrong { path: String::new(), why: e.to_string() })?;
-    let track = RefCell::default();
-    let value = T::deserialize(At { node: &tree, path: &Path::Root, track: &track });
-    let Track { wrong, mut unknown, .. } = track.into_inner();
-    match value {
-        Ok(value) => {
-            unknown.sort();
-            Ok((value, unknown))
-        }
-        Err(e) => Err(Wrong { path: wrong.unwrap_or_default(), why: e.0 }),
-    }
+    Node::parse(text)?.read()
 }
 
 /// One value; what its type does not know is skipped.
@@ -60,26 +52,79 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
 
 /// The same of a value that is read already.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Wrong> {
-    let track = RefCell::default();
-    T::deserialize(At { node: &Node::from(value), path: &Path::Root, track: &track })
-        .map_err(|e| Wrong { path: track.into_inner().wrong.unwrap_or_default(), why: e.0 })
+    Node::from(value).read().map(|(value, _)| value)
 }
 
 /// A value of JSON. An object is a list: a key may come twice.
 #[derive(Debug, Clone, PartialEq)]
-enum Node {
+pub enum Node<'a> {
+    /// null
     Null,
+    /// true or false
     Bool(bool),
+    /// A whole number from 0
     Positive(u64),
+    /// One below
     Negative(i64),
+    /// Any other number
     Float(f64),
-    Text(String),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    /// A string
+    Text(Cow<'a, str>),
+    /// An array
+    List(Vec<Node<'a>>),
+    /// An object
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
 }
 
-impl From<&Value> for Node {
-    fn from(value: &Value) -> Self {
+impl<'a> Node<'a> {
+    /// One value and nothing after it.
+    pub fn parse(text: &'a [u8]) -> Result<Node<'a>, Wrong> {
+        serde_json::from_slice(text).map_err(|e| Wrong { path: String::new(), why: e.to_string() })
+    }
+
+    /// The value that a type makes of it, and the paths of the fields that the type does not know.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), Wrong> {
+        let track = RefCell::default();
+        let value = T::deserialize(At { node: self, path: &Path::Root, track: &track });
+        let Track { wrong, mut unknown, .. } = track.into_inner();
+        match value {
+            Ok(value) => {
+                unknown.sort();
+                Ok((value, unknown))
+            }
+            Err(e) => Err(Wrong { path: wrong.unwrap_or_default(), why: e.0 }),
+        }
+    }
+
+    /// Takes a key out of an object.
+    pub fn take(&mut self, key: &str) -> Option<Node<'a>> {
+        let Node::Object(map) = self else { return None };
+        let at = map.iter().position(|(k, _)| k == key)?;
+        Some(map.remove(at).1)
+    }
+
+    /// Objects are merged key by key, everything else is replaced. A key that comes twice in `over` does so afterwards.
+    pub fn merge(&mut self, over: Node<'a>) {
+        match (self, over) {
+            (Node::Object(base), Node::Object(over)) => {
+                let mut taken = vec![false; base.len()];
+                for (key, value) in over {
+                    match taken.iter().enumerate().position(|(at, taken)| !taken && base[at].0 == key) {
+                        Some(at) => {
+                            taken[at] = true;
+                            base[at].1.merge(value);
+                        }
+                        None => base.push((key, value)),
+                    }
+                }
+            }
+            (base, over) => *base = over,
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for Node<'a> {
+    fn from(value: &'a Value) -> Self {
         match value {
             Value::Null => Node::Null,
             Value::Bool(b) => Node::Bool(*b),
@@ -88,53 +133,75 @@ impl From<&Value> for Node {
                 (None, Some(n)) => Node::Negative(n),
                 (None, None) => Node::Float(n.as_f64().unwrap_or_default()),
             },
-            Value::String(s) => Node::Text(s.clone()),
+            Value::String(s) => Node::Text(s.into()),
             Value::Array(list) => Node::List(list.iter().map(Node::from).collect()),
-            Value::Object(map) => Node::Object(map.iter().map(|(k, v)| (k.clone(), Node::from(v))).collect()),
+            Value::Object(map) => Node::Object(map.iter().map(|(k, v)| (k.into(), Node::from(v))).collect()),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+/// The key of an object, of the text where that has it as it is.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl<'de> Visitor<'de> for Word {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(v)))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(v.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Word)
+    }
+}
+
+impl<'de> Deserialize<'de> for Node<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Node;
+            type Value = Node<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value of JSON")
             }
-            fn visit_unit<E>(self) -> Result<Node, E> {
+            fn visit_unit<E>(self) -> Result<Node<'de>, E> {
                 Ok(Node::Null)
             }
-            fn visit_bool<E>(self, v: bool) -> Result<Node, E> {
+            fn visit_bool<E>(self, v: bool) -> Result<Node<'de>, E> {
                 Ok(Node::Bool(v))
             }
-            fn visit_u64<E>(self, v: u64) -> Result<Node, E> {
+            fn visit_u64<E>(self, v: u64) -> Result<Node<'de>, E> {
                 Ok(Node::Positive(v))
             }
-            fn visit_i64<E>(self, v: i64) -> Result<Node, E> {
+            fn visit_i64<E>(self, v: i64) -> Result<Node<'de>, E> {
                 Ok(Node::Negative(v))
             }
-            fn visit_f64<E>(self, v: f64) -> Result<Node, E> {
+            fn visit_f64<E>(self, v: f64) -> Result<Node<'de>, E> {
                 Ok(Node::Float(v))
             }
-            fn visit_str<E>(self, v: &str) -> Result<Node, E> {
-                Ok(Node::Text(v.to_owned()))
+            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Node<'de>, E> {
+                Ok(Node::Text(Cow::Borrowed(v)))
             }
-            fn visit_string<E>(self, v: String) -> Result<Node, E> {
-                Ok(Node::Text(v))
+            fn visit_str<E>(self, v: &str) -> Result<Node<'de>, E> {
+                Ok(Node::Text(Cow::Owned(v.to_owned())))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node<'de>, A::Error> {
                 let mut all = Vec::new();
                 while let Some(node) = list.next_element()? {
                     all.push(node);
                 }
                 Ok(Node::List(all))
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
                 let mut all = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    all.push(entry);
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    all.push((key, value));
                 }
                 Ok(Node::Object(all))
             }
@@ -191,7 +258,7 @@ struct Track {
 /// The deserializer: a value in its place.
 #[derive(Clone, Copy)]
 struct At<'de, 'p> {
-    node: &'de Node,
+    node: &'de Node<'de>,
     path: &'p Path<'p>,
     track: &'p RefCell<Track>,
 }
@@ -267,7 +334,7 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
 }
 
 struct Elements<'de, 'p> {
-    list: std::slice::Iter<'de, Node>,
+    list: std::slice::Iter<'de, Node<'de>>,
     index: usize,
     of: At<'de, 'p>,
 }
@@ -284,8 +351,8 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
 }
 
 struct Entries<'de, 'p> {
-    map: std::slice::Iter<'de, (String, Node)>,
-    entry: Option<&'de (String, Node)>,
+    map: std::slice::Iter<'de, (Cow<'de, str>, Node<'de>)>,
+    entry: Option<&'de (Cow<'de, str>, Node<'de>)>,
     of: At<'de, 'p>,
 }
 
@@ -306,7 +373,7 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
 
 /// `{"variant": value}`
 struct Variant<'de, 'p> {
-    entry: &'de (String, Node),
+    entry: &'de (Cow<'de, str>, Node<'de>),
     of: At<'de, 'p>,
 }
 
@@ -409,6 +476,23 @@ mod tests {
     fn a_key_that_comes_twice_is_refused_and_not_chosen_from() {
         assert_eq!(wrong::<Sample>(r#"{"kind":"Plain","kind":{"Wrapped":1}}"#), "duplicate field `kind`");
         assert_eq!(wrong::<Spec>(r#"{"ociVersion":"1.0.2","ociVersion":"1.0.2"}"#), "duplicate field `ociVersion`");
+    }
+
+    #[test]
+    fn objects_are_merged_by_key_and_a_key_that_comes_twice_stays_twice() {
+        let merged = |base: &str, over: &str| {
+            let mut tree = Node::parse(base.as_bytes()).unwrap();
+            tree.merge(Node::parse(over.as_bytes()).unwrap());
+            tree.read::<Value>().map(|(value, _)| value)
+        };
+        let base = r#"{"a":{"x":1,"y":[1,2]},"b":"\n"}"#;
+        let over = r#"{"c":null,"a":{"y":[3],"z":{}},"b":2}"#;
+        assert_eq!(merged(base, over).unwrap(), json!({ "a": { "x": 1, "y": [3], "z": {} }, "b": 2, "c": null }));
+        let mut tree = Node::parse(br#"{"kind":"Plain"}"#).unwrap();
+        tree.merge(Node::parse(br#"{"kind":{"Wrapped":1},"kind":"Plain"}"#).unwrap());
+        assert_eq!(tree.read::<Sample>().unwrap_err().to_string(), "duplicate field `kind`");
+        assert_eq!(tree.take("kind").and_then(|_| tree.take("kind")), Some(Node::Text("Plain".into())));
+        assert_eq!(tree.take("kind"), None);
     }
 
     #[test]

@@ -83,23 +83,24 @@ pub struct Source {
 ///
 /// `sockets`: whether anybody asks which daemons can be reached there; a policy that allows them all does not.
 pub fn look(bundle: &Bundle, sockets: bool) -> Vec<Source> {
-    let mut paths = vec![bundle.rootfs.clone()];
+    let mut paths = Vec::new();
     for mount in bundle.spec.mounts().iter().flatten() {
         let options = mount.options().as_deref().unwrap_or_default();
         let bind = mount.typ().as_deref() == Some("bind") || options.iter().any(|o| o == "bind" || o == "rbind");
         paths.extend(mount.source().iter().filter(|_| bind).map(|source| bundle.dir.join(source)));
         paths.extend(options.iter().filter_map(|o| Some(bundle.dir.join(o.strip_prefix("upperdir=")?))));
     }
-    look_for(&bundle.dir, paths, sockets)
+    // The rootfs is canonical since it was read.
+    look_for(&bundle.dir, vec![(bundle.rootfs.clone(), bundle.rootfs.clone())], paths, sockets)
 }
 
 /// Looks at paths; what lies in `dir` is the bundle's own.
 pub fn look_at(dir: &Path, paths: Vec<PathBuf>) -> Vec<Source> {
-    look_for(dir, paths, true)
+    look_for(dir, Vec::new(), paths, true)
 }
 
-fn look_for(dir: &Path, paths: Vec<PathBuf>, sockets: bool) -> Vec<Source> {
-    let mut found: Vec<(PathBuf, PathBuf)> = Vec::with_capacity(paths.len());
+/// `found`: paths with where they lead to.
+fn look_for(dir: &Path, mut found: Vec<(PathBuf, PathBuf)>, paths: Vec<PathBuf>, sockets: bool) -> Vec<Source> {
     for path in paths {
         // One that is not there is an error of the step that needs it.
         if let Ok(real) = path.canonicalize()

@@ -52,6 +52,16 @@ pub fn prepare_streams() {
     }
 }
 
+/// The heap grows by so much at once: a launch needs that, and would ask for it a few pages at a time.
+pub fn prepare_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes any numbers, and no other thread is there yet.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, 512 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
+}
+
 /// Takes ownership of a descriptor that the kernel just returned.
 fn owned(ret: libc::c_long) -> Res<OwnedFd> {
     let fd = check(ret)? as RawFd;
@@ -544,13 +554,24 @@ pub fn capget() -> Res<CapSets> {
 
 /// getgroups(2). nix asks sysconf for the most there can be, and that is a file of /proc to read.
 pub fn getgroups() -> Res<Vec<u32>> {
-    // SAFETY: a size of 0 only asks for the number.
-    let count = check(libc::c_long::from(unsafe { libc::getgroups(0, std::ptr::null_mut()) }))?;
-    let mut groups = vec![0; count as usize];
-    // SAFETY: the vector has room for `count` groups, and nobody else changes those of this process.
-    let count = check(libc::c_long::from(unsafe { libc::getgroups(count as libc::c_int, groups.as_mut_ptr()) }))?;
-    groups.truncate(count as usize);
-    Ok(groups)
+    let mut groups = vec![0; 32];
+    loop {
+        // SAFETY: the vector has room for as many groups as it says, and nobody else changes those of this process.
+        let count = unsafe { libc::getgroups(groups.len() as libc::c_int, groups.as_mut_ptr()) };
+        match check(libc::c_long::from(count)) {
+            Ok(count) => {
+                groups.truncate(count as usize);
+                return Ok(groups);
+            }
+            // More than that. A size of 0 only asks for the number.
+            // SAFETY: nothing is written then.
+            Err(Errno::EINVAL) => match unsafe { libc::getgroups(0, std::ptr::null_mut()) } {
+                count if count as usize > groups.len() => groups.resize(count as usize, 0),
+                _ => return Err(Errno::EINVAL),
+            },
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// capset(2): the three sets at once, so that no order of single changes can go wrong.
@@ -974,11 +995,20 @@ pub fn list_xattrs(fd: BorrowedFd<'_>) -> Res<Vec<CString>> {
 
 /// fgetxattr(2).
 pub fn get_xattr(fd: BorrowedFd<'_>, name: &CStr) -> Res<Vec<u8>> {
-    let mut value = vec![0u8; XATTR_MAX];
-    // SAFETY: `name` is a C string, and the kernel writes at most the given length.
-    let n = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-    value.truncate(check(n as libc::c_long)? as usize);
-    Ok(value)
+    // Ours is short, and room for the longest would be sixteen pages to clear.
+    let mut value = vec![0u8; 256];
+    loop {
+        // SAFETY: `name` is a C string, and the kernel writes at most the given length.
+        let n = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        match check(n as libc::c_long) {
+            Ok(n) => {
+                value.truncate(n as usize);
+                return Ok(value);
+            }
+            Err(Errno::ERANGE) if value.len() < XATTR_MAX => value.resize(XATTR_MAX, 0),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// fsetxattr(2), XATTR_CREATE: EEXIST if there is one of this name.

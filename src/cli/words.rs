@@ -18,6 +18,21 @@ pub fn called() -> String {
     if name.is_empty() { "stockade".to_owned() } else { name }
 }
 
+/// The word that is the verb, `root` knowing the flags before it.
+pub fn verb<'a>(typed: &'a [OsString], root: &Command) -> Option<&'a OsString> {
+    let mut words = typed.iter().skip(1);
+    while let Some(word) = words.next() {
+        let Some(text) = word.to_str().filter(|t| t.starts_with('-') && t.len() > 1) else { return Some(word) };
+        if text == "--" {
+            return None;
+        }
+        if matches!(Flag::of(root, text), Some(Flag { arg, value: None, .. }) if takes_value(arg)) {
+            words.next();
+        }
+    }
+    None
+}
+
 /// The words in clap's forms; the first is the program's name.
 pub fn normal(typed: Vec<OsString>, root: &Command) -> Vec<OsString> {
     let mut words = typed.into_iter();

@@ -17,6 +17,7 @@ use crate::sync::Tag;
 use crate::{handover, hooks, narrate, observer, own, sys, timing};
 use oci_spec::runtime::LinuxSeccomp;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -144,7 +145,9 @@ pub fn launch_bundle(global: &Global, args: Launch, mode: Mode, teller: Teller<'
 }
 
 /// The whole life of a launch.
-pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut Watcher>) -> Result<i32> {
+pub fn perform(global: &Global, request: Request, mut watcher: Option<&mut Watcher>) -> Result<i32> {
+    // Neither this nor the plan is taken apart at the end, which is the process's own.
+    let mut request = ManuallyDrop::new(request);
     let held = matches!(request.mode, Mode::Foreground { .. });
     check_terminal(request.console_socket.as_deref(), request.bundle.process().terminal() == Some(true), held)?;
     check_descriptors(request.preserve_fds.saturating_add(request.listen_fds))?;
@@ -160,7 +163,7 @@ pub fn perform(global: &Global, mut request: Request, mut watcher: Option<&mut W
     let secrets = std::mem::take(&mut request.secrets);
     let watch = watcher.as_ref().map_or(Watch::No, |w| w.job);
     let (plan, mut built) = match prepare(&mut request, (secrets, watch), &store, &entry, signals.as_ref()) {
-        Ok(done) => done,
+        Ok((plan, built)) => (ManuallyDrop::new(plan), built),
         Err(e) => {
             undo(&entry);
             return Err(e);

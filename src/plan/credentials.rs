@@ -190,8 +190,8 @@ pub fn no_new_privs(draft: &mut Draft, process: &Process) -> Result<bool> {
 
 /// The filters, in the order of installation: the policy's floor first, which permits a further seccomp(2).
 pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
-    let asked = draft.bundle.spec.linux().as_ref().and_then(|l| l.seccomp().clone());
-    let rule = draft.policy.seccomp.clone();
+    let (bundle, rule) = (draft.bundle, &draft.policy.seccomp);
+    let asked = bundle.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let mut filters = Vec::new();
     // A profile is being made, for the place above the floor.
     let recorded = draft.options.watch == Watch::Record;
@@ -208,18 +208,18 @@ pub fn filters(draft: &mut Draft) -> Result<Vec<Filter>> {
     };
     if let Some((name, given, profile)) = profile {
         draft.find("seccomp", "linux.seccomp", asks, given, why);
-        filters.push(compile(draft, name, &profile)?);
+        filters.push(compile(draft, name, profile)?);
     }
     if let Some(profile) = asked {
-        let mut filter = compile(draft, "linux.seccomp", &profile)?;
+        let mut filter = compile(draft, "linux.seccomp", profile.clone())?;
         let asked_for = profile.listener_metadata().clone().unwrap_or_default();
         match profile.listener_path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
             None if !asked_for.is_empty() => {
                 let field = "linux.seccomp.listenerMetadata";
                 return Err(Error::new("config.json", field, "set without listenerPath: nobody would read it"));
             }
-            Some(path) if seccomp::notifies(&profile) => filter.listener = Some(listener(draft, path, asked_for)?),
-            None if seccomp::notifies(&profile) => {
+            Some(path) if seccomp::notifies(profile) => filter.listener = Some(listener(draft, path, asked_for)?),
+            None if seccomp::notifies(profile) => {
                 let why = "SCMP_ACT_NOTIFY without listenerPath: nobody would answer";
                 return Err(Error::new("config.json", "linux.seccomp", why)
                     .hint("listenerPath names the socket of the agent that decides"));
@@ -252,8 +252,8 @@ fn listener(draft: &Draft, path: &Path, metadata: String) -> Result<Listener> {
     Ok(Listener { path, within, metadata, dumpable: !draft.host.privileged() })
 }
 
-fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filter> {
-    let program = seccomp::compile(profile)?;
+fn compile(draft: &mut Draft, name: &str, profile: LinuxSeccomp) -> Result<Filter> {
+    let program = seccomp::compile(&profile)?;
     if !program.ignored.is_empty() {
         let shown: Vec<_> = program.ignored.iter().take(8).cloned().collect();
         let more = program.ignored.len() - shown.len();
@@ -272,7 +272,7 @@ fn compile(draft: &mut Draft, name: &str, profile: &LinuxSeccomp) -> Result<Filt
         instructions: program.insns.len(),
         flags: program.flags,
         program: program.insns,
-        source: Some(Box::new(profile.clone())),
+        source: Some(Box::new(profile)),
         listener: None,
         watched: None,
     })

@@ -74,10 +74,13 @@ pub struct Recorded {
 
 impl From<&Filter> for Recorded {
     fn from(filter: &Filter) -> Recorded {
-        use std::fmt::Write;
+        // One by one: a thousand calls of format! took longer than to compile the filter.
         let mut program = String::with_capacity(filter.program.len() * 16);
         for i in &filter.program {
-            let _ = write!(program, "{:04x}{:02x}{:02x}{:08x}", i.code, i.jt, i.jf, i.k);
+            let bits = u64::from(i.code) << 48 | u64::from(i.jt) << 40 | u64::from(i.jf) << 32 | u64::from(i.k);
+            program.extend(
+                (0..16).rev().map(|digit| char::from(b"0123456789abcdef"[(bits >> (4 * digit) & 15) as usize])),
+            );
         }
         Recorded { profile: filter.profile.clone(), flags: filter.flags, program, listener: filter.listener.clone() }
     }

@@ -1038,8 +1038,8 @@ pub fn uncovered(asked: &[String], floor: &[String]) -> Vec<String> {
 
 /// Masked and read-only paths: the config's and the policy's together.
 fn covered(draft: &mut Draft) -> (Vec<String>, Vec<String>) {
-    let linux = draft.bundle.spec.linux().clone();
-    let policy = draft.policy;
+    let (bundle, policy) = (draft.bundle, draft.policy);
+    let linux = bundle.spec.linux().as_ref();
     let mut unite = |field: &str, rule: &str, asked: Option<Vec<String>>, floor: &[String]| {
         let silent = asked.is_none();
         let mut paths = asked.unwrap_or_default();
@@ -1051,16 +1051,12 @@ fn covered(draft: &mut Draft) -> (Vec<String>, Vec<String>) {
         paths.extend(more);
         paths
     };
-    let masked = unite(
-        "linux.maskedPaths",
-        "maskedPaths",
-        linux.as_ref().and_then(|l| l.masked_paths().clone()),
-        &policy.masked_paths,
-    );
+    let masked =
+        unite("linux.maskedPaths", "maskedPaths", linux.and_then(|l| l.masked_paths().clone()), &policy.masked_paths);
     let frozen = unite(
         "linux.readonlyPaths",
         "readonlyPaths",
-        linux.as_ref().and_then(|l| l.readonly_paths().clone()),
+        linux.and_then(|l| l.readonly_paths().clone()),
         &policy.readonly_paths,
     );
     (masked, frozen)

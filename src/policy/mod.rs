@@ -5,9 +5,8 @@
 //! applies is the operator's choice (flag, environment, configuration file), never the bundle's.
 
 use crate::error::{Error, Result};
-use crate::json;
+use crate::json::{self, Node};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The policies that ship inside the binary.
@@ -391,22 +390,21 @@ impl Policy {
 
     /// Reads a policy from its JSON text; `"extends": NAME` starts from a shipped one and overrides key by key.
     pub fn from_json(text: &str, name: &str) -> Result<Policy> {
-        let wrong = |e: serde_json::Error| Error::new("policy", name, e.to_string());
-        let mut value: Value = serde_json::from_str(text).map_err(wrong)?;
+        let wrong = |e: json::Wrong| {
+            let subject = if e.path.is_empty() { name.to_owned() } else { format!("{name}: {}", e.path) };
+            Error::new("policy", subject, e.why)
+        };
+        let mut tree = Node::parse(text.as_bytes()).map_err(wrong)?;
         // A shipped one may extend another that ships, and those end.
-        while let Some(base) = value.as_object_mut().and_then(|o| o.remove("extends")) {
-            let base = base.as_str().unwrap_or_default().to_owned();
+        while let Some(base) = tree.take("extends") {
+            let base = if let Node::Text(base) = base { base.into_owned() } else { String::new() };
             let Some(text) = shipped_text(&base) else {
                 return Err(Error::new("policy", name, format!("extends {base:?}, which is not a shipped policy")));
             };
-            let mut merged: Value = serde_json::from_str(text).map_err(wrong)?;
-            merge(&mut merged, value);
-            value = merged;
+            let over = std::mem::replace(&mut tree, Node::parse(text.as_bytes()).map_err(wrong)?);
+            tree.merge(over);
         }
-        let policy: Policy = json::from_value(&value).map_err(|e| {
-            let subject = if e.path.is_empty() { name.to_owned() } else { format!("{name}: {}", e.path) };
-            Error::new("policy", subject, e.why)
-        })?;
+        let (policy, _): (Policy, _) = tree.read().map_err(wrong)?;
         policy.validate().map_err(|(key, why)| Error::new("policy", format!("{name}: {key}"), why))?;
         Ok(policy)
     }
@@ -471,18 +469,6 @@ impl Policy {
             return Self::load(&name.to_string_lossy());
         }
         Self::load(Settings::read()?.policy.as_deref().unwrap_or("strict"))
-    }
-}
-
-/// Objects are merged key by key, everything else is replaced.
-fn merge(base: &mut Value, over: Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, over) => *base = over,
     }
 }
 
