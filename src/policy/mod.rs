@@ -397,6 +397,9 @@ impl Policy {
         let mut tree = Node::parse(text.as_bytes()).map_err(wrong)?;
         // A shipped one may extend another that ships, and those end.
         while let Some(base) = tree.take("extends") {
+            if tree.take("extends").is_some() {
+                return Err(Error::new("policy", format!("{name}: extends"), "comes twice"));
+            }
             let base = if let Node::Text(base) = base { base.into_owned() } else { String::new() };
             let Some(text) = shipped_text(&base) else {
                 return Err(Error::new("policy", name, format!("extends {base:?}, which is not a shipped policy")));
@@ -571,6 +574,15 @@ mod tests {
         assert!(e.contains("hooks") && e.contains("maybe"), "{e}");
         let e = Policy::from_json(r#"{"extends":"strict","hoks":"allow"}"#, "mine.json").unwrap_err().to_string();
         assert!(e.contains("hoks"), "{e}");
+        // One that comes twice: which is meant?
+        for (text, key) in [
+            (r#"{"extends":"strict","hooks":"refuse","hooks":"allow"}"#, "hooks"),
+            (r#"{"extends":"strict","limits":{"pids":7,"pids":null}}"#, "pids"),
+            (r#"{"extends":"strict","extends":"oci"}"#, "extends"),
+        ] {
+            let e = Policy::from_json(text, "mine.json").unwrap_err().to_string();
+            assert!(e.contains(key), "{text}: {e}");
+        }
         assert!(Policy::load("moon").unwrap_err().to_string().contains("strict, engine, engine-build, oci"));
     }
 
