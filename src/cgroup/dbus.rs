@@ -7,12 +7,13 @@
 use super::systemd::{Scope, Value};
 use crate::error::{Context, Error, Result};
 use crate::host::uid_outside;
+use nix::errno::Errno;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// How long systemd may take for a job.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(90);
 /// The largest message that we read.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -378,9 +379,19 @@ impl Bus {
         }
     }
 
+    fn take(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(bytes).at("systemd", "answer").map_err(|e| match e.errno() {
+            Some(Errno::EAGAIN) => {
+                Error::os("systemd", format!("answer, within {} s", WITHIN.as_secs()), Errno::ETIMEDOUT)
+                    .hint("systemd or its bus is busy or hangs: systemctl status says more")
+            }
+            _ => e,
+        })
+    }
+
     fn read(&mut self) -> Result<Message> {
         let mut head = [0u8; 16];
-        self.stream.read_exact(&mut head).at("systemd", "answer")?;
+        self.take(&mut head)?;
         if head[0] != b'l' {
             return Err(Error::new("systemd", "answer", "not little-endian D-Bus"));
         }
@@ -390,7 +401,7 @@ impl Bus {
             return Err(Error::new("systemd", "answer", "message too large"));
         }
         let mut rest = vec![0u8; fields + body];
-        self.stream.read_exact(&mut rest).at("systemd", "answer")?;
+        self.take(&mut rest)?;
         let mut message = Message { kind: head[1], body: rest[fields..].to_vec(), ..Message::default() };
         let mut reader = Reader::new(&rest[..word(12)]);
         while reader.at < word(12) {
