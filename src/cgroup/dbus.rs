@@ -463,6 +463,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_manager_that_says_nothing_is_an_error_in_words() {
+        let (stream, _silent) = UnixStream::pair().unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let e = Bus { stream, serial: 0, early: Vec::new() }.read().err().unwrap().to_string();
+        assert!(e.contains("within 90 s") && e.contains("ETIMEDOUT"), "{e}");
+    }
+
+    #[test]
     fn messages_are_aligned_as_the_specification_says() {
         let mut body = Body::default();
         body.string("ab");
