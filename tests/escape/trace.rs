@@ -35,7 +35,7 @@ fn tracer(case: Case) -> Bundle {
 fn held(case: Case, passwd: u64, said: &str) -> usize {
     let lines: Vec<&str> = said.lines().collect();
     let control = |what: &str| lines.iter().any(|l| l.starts_with("control ") && l.contains(what));
-    for what in ["exe /bin/probe", "fd /etc/passwd", "fd /tmp/", "memory of the host", "namespace mnt:["] {
+    for what in ["exe /bin/probe", "fd /etc/passwd", "/stockade-test-", "memory of the host", "namespace mnt:["] {
         assert!(control(what), "{case:?}: the control {what:?}: {said}");
     }
     let hosts: Vec<String> = ["mnt", "net", "ipc", "uts", "cgroup", "pid"]
